@@ -1,0 +1,273 @@
+"""One run from checked settings to exit code: refuse early, resume, spread, audit, make the folder complete."""
+
+import json
+import logging
+import os
+import signal
+import sys
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import FrameType
+from typing import Any
+
+import ray
+
+from jobs.progress import Progress
+from ray_pipeline.delivery.commit import Output
+from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
+from ray_pipeline.delivery.fingerprint import differences, fingerprint
+from ray_pipeline.delivery.index import build_index, write_index
+from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
+from ray_pipeline.models.families import check_family
+from ray_pipeline.models.weights import ModelRefused, model_digests
+from ray_pipeline.pipeline import RunBroken, run_parts
+from ray_pipeline.worker import PartOutcome, WorkOrder
+from schemas.floors import check_floors
+from schemas.job import JobSettings
+from schemas.manifest import Part
+from schemas.status import RETRYABLE, Status
+
+COMPLETE, REFUSED, INCOMPLETE, STOPPED = 0, 2, 3, 4
+
+
+class RunRefused(ValueError):
+    """The run cannot start; one line says why. Nothing has been written."""
+
+
+class StopRequested(Exception):
+    """SIGTERM or SIGINT arrived; what is committed stays and the same command goes on from there."""
+
+
+@dataclass
+class Prepared:
+    """A run that may start: everything checked, nothing written yet."""
+
+    settings: JobSettings
+    manifest: Manifest
+    output: Output
+    fingerprint: dict[str, Any]
+    run_file: dict[str, Any]
+    parts: list[Part]
+    missing: list[Part] = field(default_factory=list)
+    again: list[Part] = field(default_factory=list)  # committed, with rows whose failure may pass
+
+    @property
+    def complete(self) -> bool:
+        return self.output.exists("index.json")
+
+
+def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = False) -> Prepared:
+    """Check floors, environment, manifest, model and output folder.
+
+    Raises:
+        RunRefused: with the one line to show.
+    """
+    settings = settings.model_copy(update={"manifest": _absolute(settings.manifest), "output": _absolute(settings.output)})
+    try:
+        check_floors()
+        refuse_unsafe_environment()
+        folder = check_family(settings.model, settings.refine)
+        manifest = open_manifest(settings.manifest, settings.run.limit, needs, settings.passthrough)
+    except (ModelRefused, ManifestRefused, RuntimeError) as refusal:
+        raise RunRefused(str(refusal)) from None
+    digests = model_digests(folder)
+    facts = fingerprint(settings, manifest.digest, digests)
+    run_file = {
+        "settings": settings.model_dump(mode="json"),
+        "fingerprint": facts,
+        "versions": {name: _version(name) for name in ("fovea", "ray", "torch", "transformers", "pyarrow", "pillow")},
+        "model": {"folder": str(folder), "revision": settings.model.revision, "sha256": digests},
+    }
+    parts = cut_parts(manifest.rows, settings.run.part_rows)
+    prepared = Prepared(settings, manifest, _output(settings.output), facts, run_file, parts)
+    _refuse_other_run(prepared)
+    done = set(prepared.output.list_results())
+    prepared.missing = [part for part in parts if part.name not in done]
+    if retry_failed:
+        prepared.again = [part for part in parts if part.name in done and _may_pass(prepared.output, part)]
+    if prepared.missing or prepared.again:
+        _refuse_unwritable(prepared.output)
+    return prepared
+
+
+def _version(name: str) -> str:
+    try:
+        return version(name)
+    except PackageNotFoundError:  # a job that runs from an uploaded checkout
+        return "not installed"
+
+
+def _absolute(uri: str) -> str:
+    """Local paths as every process of the run must understand them, whatever its working directory."""
+    return uri if "://" in uri else str(Path(uri).expanduser().absolute())
+
+
+def _may_pass(output: Output, part: Part) -> bool:
+    try:
+        return bool(RETRYABLE & set(read_part(output.read_result(part.name)).statuses))
+    except PartUnreadable as error:
+        raise RunRefused(f"results/{part.name}: {error}; expected a file of this run") from None
+
+
+def _output(uri: str) -> Output:
+    try:
+        return Output(uri)
+    except (OSError, ValueError) as error:
+        raise RunRefused(f"output {uri!r}: {error}; expected a folder that can be written") from None
+
+
+def _refuse_unwritable(output: Output) -> None:
+    try:
+        output.writable_check()
+    except OSError as error:
+        raise RunRefused(f"output {output.uri!r}: {error}; expected a folder that results can be committed to") from None
+
+
+def _refuse_other_run(prepared: Prepared) -> None:
+    if not prepared.output.exists("run.json"):
+        if prepared.output.list_results() or prepared.complete:
+            raise RunRefused(
+                f"output {prepared.settings.output!r} has results but no run.json; expected an empty folder or one of this run"
+            )
+        return
+    try:
+        old = json.loads(prepared.output.read("run.json"))["fingerprint"]
+    except (ValueError, KeyError):
+        raise RunRefused(
+            f"output {prepared.settings.output!r}: run.json is unreadable; expected the file of an earlier run"
+        ) from None
+    changed = differences(old, json.loads(json.dumps(prepared.fingerprint)))
+    if changed:
+        raise RunRefused(f"output {prepared.settings.output!r} belongs to another run; what differs: " + "; ".join(changed))
+
+
+def execute(prepared: Prepared) -> int:
+    """Do the missing parts, audit, write index.json; the exit code of the interface."""
+    progress = Progress(prepared.manifest.rows)
+    todo = prepared.missing + prepared.again
+    if prepared.complete and not todo:
+        print(
+            f"nothing to do: {prepared.manifest.rows} rows in {len(prepared.parts)} parts are there in {prepared.settings.output}"
+        )
+        return _verdict(prepared, json.loads(prepared.output.read("index.json")))
+    _begin(prepared)
+    started = time.time()
+    outcomes: list[PartOutcome] = []
+    try:
+        with _ray_session(prepared.settings), _stop_signals():  # in this order: ray.init sets handlers of its own
+            progress.skip(prepared.manifest.rows - sum(part.rows for part in todo))
+            for outcome in _worked(prepared, todo) if todo else ():
+                outcomes.append(outcome)
+                progress.advance(outcome)
+    except (StopRequested, SystemExit):  # SystemExit is what Ray's own handler raises while Ray starts
+        progress.close()
+        print("stopped; the same command goes on from what is committed", file=sys.stderr)
+        return STOPPED
+    except RunBroken as broken:
+        print(f"\nthe run broke off: {broken}", file=sys.stderr)
+    progress.close()
+    return _finish(prepared, outcomes, started)
+
+
+def _begin(prepared: Prepared) -> None:
+    prepared.output.clean_staging()
+    prepared.output.create("run.json", _json_bytes(prepared.run_file))
+    if prepared.again:
+        prepared.output.reopen()
+
+
+def _worked(prepared: Prepared, parts: list[Part]) -> Iterator[PartOutcome]:
+    manifest = prepared.manifest
+    order = WorkOrder(prepared.settings, manifest.base, manifest.remote, manifest.passthrough, bool(prepared.again))
+    yield from run_parts(manifest, parts, order)
+
+
+def _finish(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> int:
+    prepared.output.replace("metrics.json", _json_bytes(_metrics(prepared, outcomes, started)))
+    failures = {outcome.part: outcome.failure for outcome in outcomes if outcome.failure}
+    committed = set(prepared.output.list_results())
+    lost = [part for part in prepared.parts if part.name not in committed]
+    returned = {outcome.part for outcome in outcomes if outcome.committed}
+    stale = [part for part in prepared.again if part.number not in returned]
+    for part in (lost + stale)[:20]:
+        why = failures.get(part.number) or "its process died each time"
+        print(f"{part.name}: {part.rows} rows not accounted for: {why}", file=sys.stderr)
+    if lost or stale:
+        return INCOMPLETE
+    try:
+        index = build_index(prepared.output, prepared.parts, prepared.manifest.digest, prepared.fingerprint)
+    except (PartUnreadable, FileNotFoundError) as error:
+        print(f"the audit does not balance: {error}", file=sys.stderr)
+        return INCOMPLETE
+    write_index(prepared.output, index)
+    prepared.output.clean_staging()
+    return _verdict(prepared, index)
+
+
+def _verdict(prepared: Prepared, index: dict[str, Any]) -> int:
+    counts, total = index["statuses"], index["rows"]
+    failed = total - counts.get(Status.OK, 0)
+    share = failed / total if total else 0.0
+    listed = ", ".join(f"{name} {count}" for name, count in sorted(counts.items()))
+    print(f"complete: {total} rows in {len(index['parts'])} parts ({listed}) in {prepared.settings.output}")
+    if share > prepared.settings.run.max_error_share:
+        limit = prepared.settings.run.max_error_share
+        print(f"{share:.1%} of the rows failed, more than max_error_share {limit:.1%}", file=sys.stderr)
+        return INCOMPLETE
+    return COMPLETE
+
+
+def _metrics(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> dict[str, Any]:
+    wall = time.time() - started
+    rows = sum(outcome.rows for outcome in outcomes if outcome.committed)
+    return {
+        "started_unix_s": started, "wall_s": wall, "rows_this_run": rows, "rows_per_s": rows / wall if wall else None,
+        "actors": prepared.settings.run.actors, "gpus_per_actor": prepared.settings.run.gpus_per_actor,
+        "model_s": sum(outcome.model_seconds for outcome in outcomes),
+        "waiting_for_pictures_s": sum(outcome.waiting_seconds for outcome in outcomes),
+        "parts": [outcome.__dict__ for outcome in sorted(outcomes, key=lambda outcome: outcome.part)],
+    }  # fmt: skip
+
+
+def _json_bytes(value: dict[str, Any]) -> bytes:
+    return (json.dumps(value, indent=1, sort_keys=True) + "\n").encode()
+
+
+@contextmanager
+def _ray_session(settings: JobSettings) -> Iterator[None]:
+    """Join the cluster of RAY_ADDRESS, or start one here for the time of the run."""
+    if ray.is_initialized():
+        yield
+        return
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    logging.getLogger("ray.data").setLevel(logging.ERROR)  # the rest is in Ray's session log
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+    else:
+        gpus = int(settings.run.actors * settings.run.gpus_per_actor + 0.999) or None
+        ray.init(
+            address="local", num_cpus=max(4, os.cpu_count() or 1), num_gpus=gpus, include_dashboard=False,
+            object_store_memory=200 * 2**20, logging_level=logging.ERROR, log_to_driver=False,
+        )  # fmt: skip
+    try:
+        yield
+    finally:
+        ray.shutdown()
+
+
+@contextmanager
+def _stop_signals() -> Iterator[None]:
+    def stop(number: int, frame: FrameType | None) -> None:
+        raise StopRequested(signal.Signals(number).name)
+
+    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        for number, handler in old.items():
+            signal.signal(number, handler)

@@ -1,0 +1,62 @@
+"""index.json: names, sizes and digests of all parts, and rows per status. Committing it makes a run complete.
+
+{"version": 1, "rows": 150, "statuses": {"ok": 149, "fetch_timeout": 1}, "manifest_digest": "…", "fingerprint_sha256": "…",
+ "run_sha256": "…", "parts": [{"name": "part-00000.parquet", "first_row": 0, "rows": 64, "bytes": 9876, "sha256": "…"}, …]}
+"""
+
+import json
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+from ray_pipeline.delivery.commit import Output
+from ray_pipeline.delivery.committed_part import PartUnreadable, read_part, sha256_of
+from ray_pipeline.delivery.fingerprint import fingerprint_digest
+from schemas.manifest import Part
+
+INDEX_VERSION = 1
+
+
+def build_index(output: Output, parts: Iterable[Part], manifest_digest: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """The index of these parts, measured on the committed files, one in memory at a time.
+
+    Raises:
+        FileNotFoundError: a part is not committed.
+        PartUnreadable: a part cannot be read, or holds another number of rows than planned.
+    """
+    statuses: Counter[str] = Counter()
+    entries = []
+    for part in parts:
+        entry, counted = _entry(output, part)
+        entries.append(entry)
+        statuses.update(counted)
+    return {
+        "version": INDEX_VERSION,
+        "rows": sum(entry["rows"] for entry in entries),
+        "statuses": dict(sorted(statuses.items())),
+        "manifest_digest": manifest_digest,
+        "fingerprint_sha256": fingerprint_digest(fingerprint),
+        "run_sha256": sha256_of(output.read("run.json")) if output.exists("run.json") else None,
+        "parts": entries,
+    }
+
+
+def _entry(output: Output, part: Part) -> tuple[dict[str, Any], Counter[str]]:
+    try:
+        found = read_part(output.read_result(part.name))
+    except PartUnreadable as error:
+        raise PartUnreadable(f"results/{part.name}: {error}") from None
+    if found.rows != part.rows:
+        raise PartUnreadable(f"results/{part.name}: {found.rows} rows; expected {part.rows}, as planned")
+    entry = {"name": part.name, "first_row": part.first_row, "rows": found.rows, "bytes": found.bytes, "sha256": found.sha256}
+    return entry, found.statuses
+
+
+def write_index(output: Output, index: Mapping[str, Any]) -> bool:
+    """Commit index.json; False if another driver of the same run has done so."""
+    return output.create("index.json", index_bytes(index))
+
+
+def index_bytes(index: Mapping[str, Any]) -> bytes:
+    """The one spelling of an index: keys sorted, a newline at the end."""
+    return (json.dumps(index, indent=1, sort_keys=True) + "\n").encode()

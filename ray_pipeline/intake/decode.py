@@ -1,0 +1,263 @@
+"""An image's bytes → upright RGB pixels, decoded in a warm child process that may die without harm."""
+
+import contextlib
+import fcntl
+import hashlib
+import json
+import math
+import mmap
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+from pathlib import Path
+from types import TracebackType
+
+import numpy as np
+import PIL
+
+from ray_pipeline.intake import decode_wire as wire
+from schemas.job import FetchSettings
+from schemas.picture import Picture
+from schemas.status import RowFailure, Status
+
+_START_S = 60.0  # a fresh interpreter on a busy machine; no file's time runs meanwhile
+_FILES_PER_CHILD = 1000  # memory that Pillow's libraries keep goes back now and then
+_START = "import json, sys; sys.path += json.loads(sys.argv.pop(1)); from ray_pipeline.intake.decode_child import main; main()"
+_DECODE_STATUSES = frozenset(status for status in Status if status.startswith("decode_"))
+
+
+class Decoder:
+    """One child process at a time. For one thread at a time; give each thread its own.
+
+    Raises:
+        RuntimeError: on creation, when the child cannot start (too little memory allowed, a broken installation).
+    """
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self._settings = settings
+        self._child: _Child | None = _Child(settings)
+
+    def __enter__(self) -> "Decoder":
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.close()
+
+    @property
+    def child_pid(self) -> int | None:
+        """Process id of the child that waits for the next file; null when a fresh one will be started."""
+        return self._child.pid if self._child else None
+
+    def decode(self, data: bytes, page: int | None) -> Picture:
+        """The chosen page (0-based; null = the first) of the file, upright, RGB.
+
+        The pixels are mapped, not copied, and belong to the picture. The file's time is `decode_timeout_s`.
+
+        Raises:
+            RowFailure: decode_unsupported, decode_corrupt, decode_too_large, decode_crash or decode_timeout.
+        """
+        child = self._living_child()
+        try:
+            pixels_YX3 = child.decode(data, page)
+        except RowFailure:
+            raise
+        except _ChildFailure as failure:
+            self._discard()
+            raise RowFailure(failure.status, str(failure)) from None
+        except (OSError, MemoryError) as error:  # no memory or no descriptor left in this process
+            self._discard()
+            raise RowFailure(Status.DECODE_CRASH, f"no room for the picture: {error}") from None
+        except BaseException:  # interrupted in mid-conversation: the next file must not get this one's reply
+            self._discard()
+            raise
+        return Picture(pixels_YX3, hashlib.sha256(data).hexdigest())
+
+    def close(self) -> None:
+        """End the child. A decoder that is used again starts another."""
+        self._discard()
+
+    def _living_child(self) -> "_Child":
+        """A child that died between two files is not the next file's fault."""
+        if self._child and (self._child.files >= _FILES_PER_CHILD or not self._child.is_alive()):
+            self._discard()
+        if self._child is None:
+            try:
+                self._child = _Child(self._settings)
+            except (RuntimeError, OSError) as error:
+                raise RowFailure(Status.DECODE_CRASH, f"no decoder: {error}") from None
+        return self._child
+
+    def _discard(self) -> None:
+        if self._child:
+            self._child.kill()
+            self._child = None
+
+
+class _ChildFailure(Exception):
+    """The child cannot be used any more."""
+
+    def __init__(self, status: Status, message: str) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+class _Child:
+    """One child process and the socket to it."""
+
+    def __init__(self, settings: FetchSettings) -> None:
+        self._settings = settings
+        self.files = 0
+        self._channel, theirs = socket.socketpair()
+        words = os.memfd_create("decoder-words", os.MFD_CLOEXEC)
+        try:
+            self._process = subprocess.Popen(
+                [*_command(), str(theirs.fileno()), *_limits(settings)],
+                pass_fds=[theirs.fileno()],
+                env={"OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
+                stdin=subprocess.DEVNULL,
+                stdout=words,
+                stderr=words,
+                start_new_session=True,  # a Ctrl-C in the terminal is the parent's to handle
+            )
+            theirs.close()
+            self._await_ready(words)
+        except BaseException:
+            self._channel.close()
+            raise
+        finally:
+            theirs.close()
+            os.close(words)
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
+
+    def is_alive(self) -> bool:
+        return self._process.poll() is None
+
+    def kill(self) -> None:
+        with contextlib.suppress(ProcessLookupError):
+            self._process.kill()
+        self._process.wait()
+        self._channel.close()
+
+    def decode(self, data: bytes, page: int | None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+        """Pixels (height, width, 3), or RowFailure when the child has judged the file, or _ChildFailure."""
+        self.files += 1
+        with contextlib.ExitStack() as stack:
+            file = _sealed_memory("picture-file", data, len(data))
+            stack.callback(os.close, file)
+            memory = _sealed_memory("picture-pixels", b"", self._settings.max_pixels * 3)
+            stack.callback(os.close, memory)
+            width, height = self._ask(file, memory, len(data), page)
+            return _mapped(memory, width, height)
+
+    def _ask(self, file: int, memory: int, file_bytes: int, page: int | None) -> tuple[int, int]:
+        request = wire.TASK.pack(wire.TASK_MARK, page is not None, _clamped(page or 0), file_bytes)
+        end_s = time.monotonic() + self._settings.decode_timeout_s
+        try:
+            self._channel.settimeout(self._settings.decode_timeout_s)
+            socket.send_fds(self._channel, [request], [file, memory])
+            mark, width, height, text_bytes = wire.REPLY.unpack(self._receive(wire.REPLY.size, end_s))
+            if mark != wire.REPLY_MARK or text_bytes > wire.LONGEST_TEXT_BYTES:
+                raise _ChildFailure(Status.DECODE_CRASH, "the decoder sent a broken reply")
+            if text_bytes:
+                raise _verdict(self._receive(text_bytes, end_s))
+        except TimeoutError:
+            message = f"not decoded within {self._settings.decode_timeout_s:g} s"
+            raise _ChildFailure(Status.DECODE_TIMEOUT, message) from None
+        except (OSError, EOFError):
+            raise self._obituary() from None
+        if not 0 < width * height <= self._settings.max_pixels:
+            raise _ChildFailure(Status.DECODE_CRASH, f"the decoder sent a picture of {width} x {height} pixels")
+        return width, height
+
+    def _receive(self, size: int, end_s: float) -> bytes:
+        """Exactly `size` bytes, or EOFError, or TimeoutError at the deadline."""
+        received = b""
+        while len(received) < size:
+            self._channel.settimeout(max(0.001, end_s - time.monotonic()))
+            chunk = self._channel.recv(size - len(received))
+            if not chunk:
+                raise EOFError
+            received += chunk
+        return received
+
+    def _await_ready(self, words: int) -> None:
+        try:
+            ready = self._receive(len(wire.READY_MARK), time.monotonic() + _START_S) == wire.READY_MARK
+        except (OSError, EOFError):  # TimeoutError is an OSError
+            ready = False
+        if not ready:
+            self.kill()
+            said = os.pread(words, 4096, max(0, os.fstat(words).st_size - 4096)).decode(errors="replace").strip()
+            last = said.splitlines()[-1] if said else f"exit code {self._process.returncode}"
+            raise RuntimeError(f"the decoder process did not start: {last}")
+
+    def _obituary(self) -> _ChildFailure:
+        """How the child ended. Running out of CPU time is a timeout: the clock would have said so a moment later."""
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(1.0)
+        code = self._process.poll()
+        if code == -signal.SIGXCPU:
+            return _ChildFailure(Status.DECODE_TIMEOUT, "used up its CPU time")
+        cause = "lost its connection" if code is None else f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
+        return _ChildFailure(Status.DECODE_CRASH, f"the decoder process {cause}")
+
+
+def _command() -> list[str]:
+    """An isolated interpreter: no environment, no working folder on its path, only where our code and Pillow lie."""
+    folders = dict.fromkeys(str(Path(file).resolve().parents[level]) for file, level in _homes())
+    return [sys.executable, "-I", "-c", _START, json.dumps(list(folders))]
+
+
+def _homes() -> list[tuple[str, int]]:
+    return [(__file__, 2), (str(PIL.__file__), 1), (str(np.__file__), 1)]
+
+
+def _limits(settings: FetchSettings) -> list[str]:
+    numbers = (settings.max_pixels, settings.max_pages, settings.decode_memory_bytes, math.ceil(settings.decode_timeout_s))
+    return [str(number) for number in numbers]
+
+
+def _sealed_memory(name: str, data: bytes, size: int) -> int:
+    """Descriptor of anonymous memory whose size nobody can change: a child that shrank it would crash its reader.
+
+    Untouched pages take no memory, so sizing it for the largest picture costs nothing.
+    """
+    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+    try:
+        os.ftruncate(descriptor, size)
+        rest, place = memoryview(data), 0
+        while place < len(rest):
+            place += os.pwrite(descriptor, rest[place:], place)
+        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
+    except BaseException:
+        os.close(descriptor)
+        raise
+    return descriptor
+
+
+def _mapped(memory: int, width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+    """Private map: later writes stay in this process."""
+    mapping = mmap.mmap(memory, width * height * 3, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    return np.frombuffer(mapping, dtype=np.uint8).reshape(height, width, 3)
+
+
+def _verdict(text: bytes) -> Exception:
+    """The child's judgement of the file, itself checked: hostile bytes may have taken the child over."""
+    try:
+        status, message = json.loads(text)
+        status, message = Status(status), str(message)
+    except ValueError:
+        return _ChildFailure(Status.DECODE_CRASH, "the decoder sent a broken reply")
+    if status not in _DECODE_STATUSES:
+        return _ChildFailure(Status.DECODE_CRASH, f"the decoder sent status {status}")
+    return RowFailure(status, "".join(letter if letter.isprintable() else " " for letter in message))
+
+
+def _clamped(page: int) -> int:
+    return max(-(2**62), min(2**62, page))

@@ -1,0 +1,56 @@
+"""The whole run as one tree of settings (YAML, environment, options); `run.json` shows every resolved value."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field
+
+from schemas.methods import RefineSettings, SelectSettings
+from schemas.model import ModelSettings, PromptSettings, Settings, ViewSettings
+
+
+class FetchSettings(Settings):
+    """What may be read, and how much of it."""
+
+    schemes: tuple[Literal["file", "s3", "http", "https", "memory"], ...] = Field(
+        ("file", "s3"), description="allowed URI schemes; a plain path counts as file"
+    )
+    hosts: tuple[str, ...] = Field((), description="hosts that http(s) may reach, exact names; none by default")
+    buckets: tuple[str, ...] = Field((), description="buckets that s3 may read; empty = only the manifest's own")
+    roots: tuple[str, ...] = Field((), description="local folders that files may come from; empty = any, for a local manifest")
+    max_bytes: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest file in bytes")
+    max_pixels: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest picture, width times height")
+    max_pages: Annotated[int, Field(gt=0)] = Field(2_000, description="most pages or frames of one file")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for fetching one file")
+    decode_timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for decoding one file")
+    decode_memory_bytes: Annotated[int, Field(gt=0)] = Field(3_000_000_000, description="address space of a decoding process")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(4, description="files an actor fetches and decodes ahead")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(4, description="tries for a failure that may pass")
+
+
+class RunSettings(Settings):
+    """How the work is spread and when it counts as failed."""
+
+    actors: Annotated[int, Field(ge=1, le=10_000)] = Field(1, description="model processes on the cluster")
+    gpus_per_actor: Annotated[float, Field(ge=0, le=64)] = Field(0.0, description="GPUs each of them holds")
+    batch: Annotated[int, Field(ge=1, le=1024)] = Field(4, description="rows an actor answers side by side")
+    part_rows: Annotated[int, Field(ge=1, le=1_000_000)] = Field(64, description="rows per result file, the unit of commit")
+    max_error_share: Annotated[float, Field(ge=0, le=1)] = Field(
+        1.0, description="share of failed rows above which the exit code is 3"
+    )
+    seed: int = Field(0, description="seed of everything that draws")
+    limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many rows of the manifest")
+
+
+class JobSettings(Settings):
+    """One run of `answer`."""
+
+    manifest: str = Field(description="Parquet file, folder or glob; any fsspec URI")
+    output: str = Field(description="folder for results; any fsspec URI")
+    model: ModelSettings = ModelSettings()
+    views: ViewSettings = ViewSettings()
+    refine: RefineSettings = RefineSettings()
+    select: SelectSettings = SelectSettings()
+    prompt: PromptSettings = PromptSettings()
+    fetch: FetchSettings = FetchSettings()
+    run: RunSettings = RunSettings()
+    passthrough: tuple[str, ...] = Field((), description="further manifest columns to copy into the results")

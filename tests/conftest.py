@@ -1,0 +1,44 @@
+"""What all tests share: quiet libraries, one thread each, and one Ray."""
+
+import os
+import secrets
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator
+
+import pytest
+
+# Before any library is imported, and inherited by worker processes.
+os.environ.update(RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in the home folder
+for name in [name for name in os.environ if name.startswith("FOVEA_")]:
+    del os.environ[name]
+
+
+def pytest_collection_finish() -> None:
+    """Tests run beside each other's worker processes: torch takes one core, where it is used at all."""
+    if torch := sys.modules.get("torch"):
+        torch.set_num_threads(1)
+
+
+@pytest.fixture(scope="session")
+def ray_session() -> Iterator[None]:
+    """One Ray for all tests: pretended CPUs and GPUs, and the reader whose parallelism can be chosen."""
+    import ray
+    from ray.data import DataContext
+
+    folder = tempfile.mkdtemp(prefix="ray-")
+    ray.init(
+        address="local",
+        num_cpus=8,
+        num_gpus=2,
+        object_store_memory=150 * 2**20,
+        include_dashboard=False,
+        log_to_driver=False,
+        _temp_dir=folder,
+    )
+    DataContext.get_current().use_datasource_v2 = False
+    yield
+    ray.shutdown()
+    shutil.rmtree(folder, ignore_errors=True)

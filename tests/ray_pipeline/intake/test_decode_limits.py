@@ -1,0 +1,250 @@
+"""What hostile bytes come to: one status each, and the next file is decoded as if nothing had been."""
+
+import hashlib
+import os
+import random
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from hypothesis import HealthCheck, given, seed, settings
+from hypothesis import strategies as st
+from PIL import Image
+
+from ray_pipeline.intake.decode import Decoder
+from schemas.job import FetchSettings
+from schemas.status import RowFailure, Status
+from tests.ray_pipeline.intake import hostile_images as hostile
+
+GOOD = hostile.saved(hostile.noise(30, 20), "PNG")
+LIMITS = FetchSettings(max_pixels=4_000_000, max_pages=50, decode_timeout_s=20, decode_memory_bytes=600_000_000)
+
+
+@pytest.fixture(scope="module")
+def decoder() -> Iterator[Decoder]:
+    with Decoder(LIMITS) as started:
+        yield started
+
+
+def outcome(decoder: Decoder, data: bytes, page: int | None = None) -> tuple[str, str]:
+    try:
+        picture = decoder.decode(data, page)
+    except RowFailure as failure:
+        return failure.status, failure.message
+    return "ok", f"{picture.width}x{picture.height}"
+
+
+TOO_LARGE = {
+    "png 100,000": hostile.png_header(100_000, 100_000),
+    "png 40,000": hostile.png_header(40_000, 40_000),
+    "tiff 100,000": hostile.tiff_pages([(100_000, 100_000)]),
+    "tiff 40,000": hostile.tiff_pages([(40_000, 40_000)]),
+    "bmp 100,000": hostile.bmp_header(100_000, 100_000),
+    "bmp 40,000": hostile.bmp_header(40_000, -40_000),
+    "gif 65,535": hostile.gif_header(65_535, 65_535),
+    "webp 40,000": hostile.webp_header(40_000, 40_000),
+    "webp 16,383": hostile.webp_header(16_383, 16_383),
+    "ppm 100,000": hostile.ppm_header(100_000, 100_000),
+    "jpeg 65,500": hostile.jpeg_header(65_500, 65_500),
+    "one pixel too many": hostile.bmp_header(2001, 2000),
+    "large second page": hostile.tiff_pages([(9, 9), (9000, 9000)]),
+    "10,000 pages": hostile.tiff_pages([(9, 9)] * 10_000),
+    "51 frames": hostile.animation("GIF", 3)[:-1] + b",\0\0\0\0\x09\0\x09\0\0\x02\x02\x4c\x01\0" * 51 + b";",
+    "text bomb": hostile.text_bomb_png(),
+}
+
+
+@pytest.mark.parametrize("name", TOO_LARGE)
+def test_too_large(decoder: Decoder, name: str) -> None:
+    page = 1 if name == "large second page" else None
+    status, message = outcome(decoder, TOO_LARGE[name], page)
+    assert (status, message.isprintable()) == (Status.DECODE_TOO_LARGE, True), message
+    assert outcome(decoder, GOOD) == ("ok", "30x20")
+
+
+CORRUPT = {
+    "empty": b"",
+    "png magic": b"\x89PNG\r\n\x1a\n",
+    "jpeg magic": b"\xff\xd8\xff",
+    "tiff magic": b"II*\0",
+    "zero by zero": hostile.png_header(0, 0),
+    "png without pixels": hostile.png_header(20, 20),
+    "tiff without pixels": hostile.tiff_pages([(20, 20)]),
+    "webp header": hostile.webp_header(20, 20),
+    "two palettes cut": hostile.gif_header(20, 20)[:20],
+    "text": b"BMW is not a bitmap, but it begins like one",
+    "avif brand": b"\0\0\0\x1cftypavif" + bytes(60),
+    "jpeg 2000 magic": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60),
+}
+
+
+@pytest.mark.parametrize("name", CORRUPT)
+def test_corrupt(decoder: Decoder, name: str) -> None:
+    status, message = outcome(decoder, CORRUPT[name])
+    assert status == Status.DECODE_CORRUPT, message
+    assert outcome(decoder, GOOD) == ("ok", "30x20")
+
+
+@pytest.mark.parametrize("name", hostile.dressed_as_jpeg())
+def test_unsupported(decoder: Decoder, name: str) -> None:
+    status, message = outcome(decoder, hostile.dressed_as_jpeg()[name])
+    assert status == Status.DECODE_UNSUPPORTED, message
+
+
+@pytest.mark.parametrize(("name", "word"), [("html", "HTML"), ("json", "JSON"), ("svg", "SVG"), ("pdf", "PDF"), ("zip", "ZIP")])
+def test_unsupported_says_what_it_looks_like(decoder: Decoder, name: str, word: str) -> None:
+    assert word in outcome(decoder, hostile.dressed_as_jpeg()[name])[1]
+
+
+@pytest.mark.parametrize("kind", ["JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM"])
+def test_cut_files_are_corrupt(decoder: Decoder, kind: str) -> None:
+    whole = hostile.saved(hostile.noise(64, 48), kind)
+    assert outcome(decoder, whole) == ("ok", "64x48")
+    for piece in hostile.cuts(whole):
+        status, message = outcome(decoder, piece)
+        if kind == "JPEG2000" and status == "ok":
+            continue  # its layers make a cut file a coarser picture
+        assert status == Status.DECODE_CORRUPT, (len(piece), message)
+
+
+@seed(20261121)
+@settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
+@given(
+    kind=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "GIF", "JPEG2000", "AVIF"]),
+    flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=12),
+)
+def test_flipped_bytes_end_as_a_status_and_spare_the_next_file(
+    decoder: Decoder, kind: str, flips: list[tuple[float, int]]
+) -> None:
+    data = bytearray(hostile.saved(hostile.noise(20, 14), kind))
+    for place, mask in flips:
+        data[int(place * len(data))] ^= mask
+    status, message = outcome(decoder, bytes(data))
+    assert status == "ok" or status in {"decode_unsupported", "decode_corrupt", "decode_too_large", "decode_crash"}, message
+    assert outcome(decoder, GOOD) == ("ok", "30x20")
+
+
+@pytest.mark.parametrize(
+    ("page", "status", "numbers"),
+    [(3, "decode_corrupt", ("3", "3")), (-1, "decode_corrupt", ("-1", "3")), (2**40, "decode_corrupt", (str(2**40), "3"))],
+)
+def test_page_out_of_range_names_both_numbers(decoder: Decoder, page: int, status: str, numbers: tuple[str, str]) -> None:
+    got, message = outcome(decoder, hostile.animation("GIF", 3), page)
+    assert got == status
+    assert all(number in message for number in numbers)
+
+
+def test_tiff_that_links_to_itself(decoder: Decoder) -> None:
+    """The loop is noticed and two pages are counted; each can be read."""
+    looped = hostile.tiff_pages([(4, 4), (5, 5)], loop=True)
+    assert outcome(decoder, looped, 0) == ("ok", "4x4")
+    assert "the file has 2" in outcome(decoder, looped, 2)[1]
+
+
+def test_picture_beyond_the_memory_limit() -> None:
+    """Allowed by its pixels, but not by the child's address space."""
+    with Decoder(LIMITS.model_copy(update={"max_pixels": 400_000_000, "decode_memory_bytes": 500_000_000})) as small:
+        assert outcome(small, hostile.png_header(19_000, 19_000))[0] == Status.DECODE_TOO_LARGE
+        assert outcome(small, GOOD) == ("ok", "30x20")
+
+
+def test_too_little_memory_to_start_is_said_at_once() -> None:
+    with pytest.raises(RuntimeError, match="did not start.*too small"):
+        Decoder(LIMITS.model_copy(update={"decode_memory_bytes": 1_000_000}))
+
+
+def test_timeout_then_a_fresh_child() -> None:
+    big = hostile.zero_run_png(6000)
+    with Decoder(LIMITS.model_copy(update={"decode_timeout_s": 0.03, "max_pixels": 40_000_000})) as hasty:
+        before = hasty.child_pid
+        start = time.monotonic()
+        status, message = outcome(hasty, big)
+        assert (status, "0.03 s" in message) == (Status.DECODE_TIMEOUT, True)
+        assert time.monotonic() - start < 3
+        with pytest.raises(ProcessLookupError):
+            os.kill(before or 0, 0)
+        assert hasty.child_pid is None
+        status, _ = outcome(hasty, b"no picture")
+        assert status == Status.DECODE_UNSUPPORTED
+
+
+def test_child_killed_between_files_harms_no_file() -> None:
+    with Decoder(LIMITS) as decoder:
+        os.kill(decoder.child_pid or 0, signal.SIGKILL)
+        time.sleep(0.05)
+        assert outcome(decoder, GOOD) == ("ok", "30x20")
+
+
+@pytest.mark.parametrize(
+    ("number", "status"), [(signal.SIGKILL, "decode_crash"), (signal.SIGSEGV, "decode_crash"), (signal.SIGXCPU, "decode_timeout")]
+)
+def test_child_killed_in_the_middle_of_a_file(number: signal.Signals, status: str) -> None:
+    with Decoder(LIMITS.model_copy(update={"max_pixels": 40_000_000})) as decoder:
+        pid = decoder.child_pid or 0
+        os.kill(pid, signal.SIGSTOP)  # stopped before the file arrives, so that the kill surely falls into it
+        killer = threading.Timer(0.2, os.kill, (pid, number))
+        waker = threading.Timer(0.25, os.kill, (pid, signal.SIGCONT)) if number != signal.SIGKILL else None
+        killer.start()
+        if waker:
+            waker.start()
+        got, message = outcome(decoder, hostile.zero_run_png(5000))
+        killer.join()
+        if waker:
+            waker.join()
+        assert got == status, message
+        assert outcome(decoder, GOOD) == ("ok", "30x20")
+
+
+def test_the_child_is_locked_in(decoder: Decoder) -> None:
+    """Limits as seen from outside, no environment, no network interface but its own loopback."""
+    home = Path(f"/proc/{decoder.child_pid}")
+    limits = {line[:25].strip(): line[25:].split()[0] for line in (home / "limits").read_text().splitlines()[1:]}
+    assert limits["Max address space"] == str(LIMITS.decode_memory_bytes)
+    assert (limits["Max file size"], limits["Max core file size"]) == ("0", "0")
+    assert int(limits["Max open files"]) <= 32
+    assert set((home / "environ").read_bytes().split(b"\0")) <= {b"OPENBLAS_NUM_THREADS=1", b"LC_ALL=C.UTF-8", b""}
+    assert os.readlink(home / "fd" / "2") == os.devnull
+    loaded = (home / "maps").read_text()
+    assert "torch" not in loaded
+    assert "arrow" not in loaded
+    if os.readlink(home / "ns" / "net") != os.readlink("/proc/self/ns/net"):
+        names = [line.split(":")[0].strip() for line in (home / "net" / "dev").read_text().splitlines()[2:]]
+        assert names == ["lo"]
+
+
+def test_digest_is_of_the_file(decoder: Decoder) -> None:
+    assert decoder.decode(GOOD, None).sha256 == hashlib.sha256(GOOD).hexdigest()
+
+
+def test_pictures_outlive_the_decoder_and_do_not_share_memory() -> None:
+    with Decoder(LIMITS) as decoder:
+        first = decoder.decode(GOOD, None)
+        second = decoder.decode(GOOD, None)
+    first.pixels_YX3[:] = 0
+    assert second.pixels_YX3.tobytes() == hostile.noise(30, 20).tobytes()
+
+
+def test_poison_between_good_files_leaves_nothing_behind(decoder: Decoder) -> None:
+    """Good pictures decode to the same bytes with and without bad neighbours; no descriptor is left open."""
+    bad = [*TOO_LARGE.values(), *CORRUPT.values(), *hostile.dressed_as_jpeg().values()]
+    good = [hostile.saved(hostile.noise(11 + number, 7, number), "PNG") for number in range(40)]
+    expected = [hostile.noise(11 + number, 7, number).tobytes() for number in range(40)]
+    mixed = [(data, None) for data in bad] + list(zip(good, expected, strict=True))
+    random.Random(7).shuffle(mixed)
+    before = len(os.listdir("/proc/self/fd"))
+    for data, pixels in mixed:
+        if pixels is None:
+            outcome(decoder, data)
+        else:
+            assert decoder.decode(data, None).pixels_YX3.tobytes() == pixels
+    assert len(os.listdir("/proc/self/fd")) <= before + 1
+
+
+def test_thin_pictures(decoder: Decoder) -> None:
+    for size in ((1, 65_535), (65_535, 1)):
+        picture = decoder.decode(hostile.saved(Image.new("RGB", size, (1, 2, 3)), "PNG"), None)
+        assert (picture.width, picture.height) == size
+        assert (picture.pixels_YX3 == (1, 2, 3)).all()
