@@ -1,14 +1,15 @@
 """The conversation between the perceiver and a model family: requests, replies, and the family's protocol.
 
-Legend: V views, T visual tokens, H heads, L layers, S sequence. Boxes are x0, y0, x1, y1 in pixels of the original
-upright picture; every other frame (resized input, a view's 0..999) stays inside a family file.
+Legend: V views, T visual tokens, H heads, L layers, Q questions, C the four coordinates x0 y0 x1 y1, Y X image rows and
+columns. Boxes are x0, y0, x1, y1 in pixels of the original upright picture; every other frame (resized input, padded
+square, a view's 0..999) stays inside a family file.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Any, Literal, Protocol
 
 from torch import Tensor
 
@@ -21,13 +22,15 @@ class VisualTokens:
     """A picture as the decoder has seen it: footprints of its tokens in order, and the family's own prefix state.
 
     `boxes_px` are the views in prompt order. `state` is immutable: continuing from it never changes it, so one prefix
-    serves any number of suffixes (engine notes, section 2).
+    serves any number of suffixes (engine notes, section 2). `grid` is (rows, columns) where the first view's tokens are
+    one plain grid in raster order, as the published code assumes; None where they are not.
     """
 
     picture: Picture
     boxes_px: tuple[Box, ...]
     footprints: Footprints
     state: Any
+    grid: tuple[int, int] | None = None
 
     @property
     def count(self) -> int:
@@ -36,11 +39,15 @@ class VisualTokens:
 
 @dataclass(frozen=True)
 class Encode:
-    """Show views of a picture. With `behind`, one more zoomed view follows that shared prefix."""
+    """Show views of a picture. With `behind`, more views, zoomed, follow that shared prefix.
+
+    `until_layer` stops the decoder behind that layer: enough for reading attention there, useless for answers.
+    """
 
     picture: Picture
     boxes_px: tuple[Box, ...]
     behind: VisualTokens | None = None
+    until_layer: int | None = None
 
 
 @dataclass(frozen=True)
@@ -54,9 +61,70 @@ class ReadAttention:
 
 @dataclass(frozen=True)
 class Attention:
-    """Per question, weights over the picture's visual tokens: (questions, H, T), normalised over all visible keys."""
+    """Per question, weights over the picture's visual tokens: (Q, H, T), normalised over all visible keys."""
 
     weights_QHT: Tensor
+
+
+@dataclass(frozen=True)
+class ReadGradient:
+    """The same row times the positive part of its gradient (grad-att, ViCrop section 4.1): one forward, one backward.
+
+    The scalar is the log-probability of the likeliest first answer token, or of `token` where given.
+    """
+
+    tokens: VisualTokens
+    question: str
+    layer: int
+    token: int | None = None
+
+
+@dataclass(frozen=True)
+class GradientAttention:
+    """(H, T): per head attention x max(gradient, 0). `token` is the id whose log-probability was differentiated,
+    `margin` its logit's lead over the runner-up (0 in a tie: the choice, hence the map, is then arbitrary)."""
+
+    weights_HT: Tensor
+    token: int
+    margin: float
+
+
+@dataclass(frozen=True)
+class ReadPixelGradient:
+    """How strongly the likeliest first answer token depends on each pixel shown, per question (pure-grad, section 4.4)."""
+
+    tokens: VisualTokens
+    questions: tuple[str, ...]
+
+
+@dataclass(frozen=True)
+class ViewGradient:
+    """One view's pixels and what they matter. `box_px` is what the whole frame shows; it may reach beyond the picture.
+
+    `norms_QYX`: L2 norm over the channels of the gradient for the normalised pixels, per question. `pixels_YX3`: the view
+    as the tower saw it, in 0..1. `block_px` is the side of a patch in the frame's pixels.
+    """
+
+    box_px: Box
+    pixels_YX3: Tensor
+    norms_QYX: Tensor
+    block_px: int
+
+
+@dataclass(frozen=True)
+class PixelGradients:
+    """One `ViewGradient` per view of the prefix, in order; `tokens_Q` the ids whose log-probabilities were differentiated."""
+
+    views: tuple[ViewGradient, ...]
+    tokens_Q: tuple[int, ...]
+
+
+@dataclass(frozen=True)
+class Boost:
+    """Multiply the attention of answer positions to the visual tokens in a region by `factor`, then renormalise."""
+
+    box_px: Box
+    factor: float
 
 
 @dataclass(frozen=True)
@@ -67,13 +135,45 @@ class Generate:
     question: str
     max_new_tokens: int
     layer: int | None = None
+    boost: Boost | None = None
+
+
+@dataclass(frozen=True)
+class Sampling:
+    """How candidates are drawn (ACS section 3). `greedy_first` makes candidate 0 the greedy answer, one of `count`.
+
+    Candidate k draws from a generator seeded by `seed` and k alone: neither the batch nor the other candidates matter.
+    """
+
+    count: int
+    temperature: float
+    top_p: float
+    seed: int
+    greedy_first: bool = True
+
+
+@dataclass(frozen=True)
+class Sample:
+    """Several answers to one question from one uncopied prefix, with the attention paid while each box was written.
+
+    `layers` are the layers to read (ACS section 4); empty reads none.
+    """
+
+    tokens: VisualTokens
+    question: str
+    max_new_tokens: int
+    sampling: Sampling
+    layers: tuple[int, ...] = ()
 
 
 @dataclass(frozen=True)
 class Generation:
     """An answer: text without box notation, mean log-probabilities of text and box tokens, the box where given.
 
-    `raw` is all that was written. `attention_HT` is the prompt's last row where asked for.
+    `raw` is all that was written. `attention_HT` is the prompt's last row where asked for. `box_entropy` is the mean
+    entropy, in nats, of the distributions that wrote the box's digits. `weights_CLHT` are, per coordinate, the rows that
+    decided its digits (prediction rows, mean over them) at the layers asked for, over the visual tokens, not renormalised;
+    None where there is no box or no layer was asked for.
     """
 
     text: str
@@ -84,10 +184,20 @@ class Generation:
     tokens: int
     finished: bool
     attention_HT: Tensor | None = None
+    box_entropy: float | None = None
+    weights_CLHT: Tensor | None = None
+    ids: tuple[int, ...] = ()
 
 
-Request = Encode | ReadAttention | Generate
-Reply = VisualTokens | Attention | Generation
+@dataclass(frozen=True)
+class Samples:
+    """Candidates in the order drawn."""
+
+    generations: tuple[Generation, ...]
+
+
+Request = Encode | ReadAttention | ReadGradient | ReadPixelGradient | Generate | Sample
+Reply = VisualTokens | Attention | GradientAttention | PixelGradients | Generation | Samples
 
 
 @dataclass(frozen=True)
@@ -96,7 +206,7 @@ class FamilyDefaults:
 
     `input_px` is the side of a view on the tower's input. `focus_layer` 0-based, None where this revision has no profile.
     `base_window_share` of the picture's geometric-mean side, or `base_window_px` as published. From a first answer of
-    confidence `gate` on, zooming is not worth it.
+    confidence `gate` on, zooming is not worth it. `look` names how the family is first shown a picture.
     """
 
     input_px: int
@@ -104,10 +214,31 @@ class FamilyDefaults:
     base_window_px: float | None
     base_window_share: float | None
     gate: float
+    look: Literal["multicrop", "whole"] = "multicrop"
+
+
+@dataclass(frozen=True)
+class Abilities:
+    """What a family can honour, known from its config.json alone, so that the rest is refused before anything is loaded.
+
+    `layers` of the decoder; `focus` methods; `boxes`: it writes boxes with readable rows (needed to CHOOSE by attention);
+    `crops`: views of its own choosing (multi-crop); `fits`: ways to fit a picture to the input; `resolution`: the input's
+    side may be chosen; `official`: tokens form the one plain grid of the published code; `profiled_layer` to look at.
+    """
+
+    layers: int
+    focus: frozenset[str]
+    boxes: bool
+    crops: bool
+    fits: frozenset[str]
+    resolution: bool
+    official: bool
+    boost: bool
+    profiled_layer: int | None
 
 
 class Family(Protocol):
-    """A loaded model family. Every method takes many rows' requests and answers them in order."""
+    """A loaded model family. Every method takes many rows' requests and answers them in order, each as if alone."""
 
     @property
     def defaults(self) -> FamilyDefaults: ...
@@ -120,6 +251,18 @@ class Family(Protocol):
         """Rows of the last prompt position over the visual tokens, per question; nothing is decoded."""
         ...
 
+    def read_gradient(self, requests: Sequence[ReadGradient]) -> list[GradientAttention]:
+        """The last prompt position's row times the positive part of its gradient, per head."""
+        ...
+
+    def read_pixel_gradient(self, requests: Sequence[ReadPixelGradient]) -> list[PixelGradients]:
+        """Gradient norms on the pixels shown, per question."""
+        ...
+
     def generate(self, requests: Sequence[Generate]) -> list[Generation]:
         """Greedy answers; rows do not influence each other."""
+        ...
+
+    def sample(self, requests: Sequence[Sample]) -> list[Samples]:
+        """Candidate answers, each row's from one prefix."""
         ...
