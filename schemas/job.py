@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from schemas.methods import RefineSettings, SelectSettings
+from schemas.methods import FusionSettings, RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, Settings, ViewSettings
 
 
@@ -50,6 +50,7 @@ class JobSettings(Settings):
     views: ViewSettings = ViewSettings()
     refine: RefineSettings = RefineSettings()
     select: SelectSettings = SelectSettings()
+    fusion: FusionSettings = FusionSettings()
     prompt: PromptSettings = PromptSettings()
     fetch: FetchSettings = FetchSettings()
     run: RunSettings = RunSettings()

@@ -1,4 +1,4 @@
-"""Settings of the methods: FOCUS (where to zoom) and CHOOSE (which candidate)."""
+"""Settings of the methods: FOCUS (where to zoom), CHOOSE (which candidate) and fusion of several scales."""
 
 from typing import Annotated, Literal
 
@@ -10,12 +10,21 @@ from schemas.model import Settings
 class RefineSettings(Settings):
     """FOCUS: find the important region by attention, cut it from the full-resolution picture, answer again."""
 
-    method: Literal["none", "rel_att"] = Field("rel_att", description="`none` answers from the picture as shown")
+    method: Literal["none", "rel_att", "grad_att", "pure_grad", "auto"] = Field(
+        "rel_att", description="`none` answers from the picture as shown; `auto` combines the methods' maps by their confidence"
+    )
+    mode: Literal["corrected", "official"] = Field(
+        "corrected", description="`official` reproduces the published maps and box selection defect for defect"
+    )
     layer: Annotated[int, Field(ge=0)] | None = Field(
         None, description="decoder layer (0-based) whose attention is read; null = the family's profile for this model"
     )
     base_window_px: Annotated[float, Field(gt=0)] | None = Field(
         None, description="smallest crop side in picture pixels; null = the family's rule"
+    )
+    regions: Annotated[int, Field(ge=1, le=8)] = Field(1, description="most disjoint regions to zoom into")
+    block_px: Annotated[int, Field(ge=64)] | None = Field(
+        None, description="map pictures block by block where a side is longer than this (1024 as published); null = never"
     )
     gate: Annotated[float, Field(ge=0, le=1)] | None = Field(
         None, description="do not zoom when the first answer's confidence is at least this; null = the family's default"
@@ -26,9 +35,38 @@ class RefineSettings(Settings):
     keep: Literal["surer", "refined"] = Field(
         "surer", description="which answer to return: the surer of the two, or always the zoomed one"
     )
+    boost: Annotated[float, Field(ge=1, le=10)] = Field(
+        1.0, description="multiply attention to the chosen region's tokens by this in the refined answer; 1 = leave it"
+    )
 
 
 class SelectSettings(Settings):
-    """CHOOSE: which of the model's candidates becomes the answer."""
+    """CHOOSE: which of several sampled candidate boxes becomes the answer."""
 
-    method: Literal["greedy"] = Field("greedy", description="the most probable token at every step")
+    method: Literal[
+        "greedy", "acs_free", "acs_learned", "medoid", "cluster", "likeliest", "least_entropy", "inside_mass", "mean", "median",
+        "random",
+    ] = Field(
+        "greedy",
+        description="`acs_*` go by attention (need a profile), the others by agreement or likelihood; `greedy` samples nothing",
+    )  # fmt: skip
+    samples: Annotated[int, Field(ge=2, le=64)] = Field(10, description="candidates, the greedy answer among them")
+    temperature: Annotated[float, Field(gt=0, le=5)] = Field(0.8, description="of the sampled candidates")
+    top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus of the sampled candidates")
+    greedy_first: bool = Field(True, description="count the greedy answer among the candidates; false as published")
+    aggregate: Literal["mean", "zscore", "rank"] | None = Field(
+        None, description="how heads' entropies join in acs_free; null = zscore where the profile has statistics, else mean"
+    )
+    agreement: Annotated[float, Field(ge=0)] = Field(
+        0.0, description="weight of agreement with the other candidates in acs_free, in standard deviations of the score"
+    )
+    profile: str | None = Field(None, description="profile.json of this model revision; null = the one in the model's folder")
+
+
+class FusionSettings(Settings):
+    """Several scales of one picture, answered side by side: boxes merged by NMS, the surest answer kept."""
+
+    scales: tuple[Annotated[float, Field(ge=1, le=8)], ...] = Field(
+        (), description="2 shows the picture as 2 x 2 overlapping crops, each at the full input; () = only as it is"
+    )
+    nms_iou: Annotated[float, Field(gt=0, le=1)] = Field(0.5, description="overlap above which two boxes are one")

@@ -33,12 +33,25 @@ class ViewSettings(Settings):
         "strict", description="`strict` never exceeds max_crops; `official` reproduces the published grid, cap and all"
     )
     token_split: Literal["official", "even"] = Field("official", description="who gets the tokens left over")
+    fit: Literal["pad", "centre_crop", "squash"] | None = Field(
+        None, description="how a picture fills a square input; null = the family's rule. centre_crop hides its ends, as published"
+    )
+    resolution_px: Annotated[int, Field(ge=28, le=8192)] | None = Field(
+        None, description="side of the square whose area a dynamic input may have (336, 512, 1024); null = the family's limits"
+    )
+    zoom_px: Annotated[int, Field(ge=0, le=8192)] | None = Field(
+        None, description="enlarge a zoomed crop to the area of this square; 0 = never, as published; null = the family's rule"
+    )
 
 
 class PromptSettings(Settings):
     """Texts around a question. null = the family's own, word for word as published."""
 
-    question: str | None = Field(None, description="template with {question}")
+    template: Literal["short", "plain", "locate"] = Field(
+        "short",
+        description="`short` asks for a word or phrase, `locate` for a box in the family's notation, `plain` adds nothing",
+    )
+    question: str | None = Field(None, description="a template of your own with {question}, in place of the named one")
     generic: str = Field(
         "Write a general description of the image.", description="the prompt rel-att divides the question's attention by"
     )
