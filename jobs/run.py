@@ -3,7 +3,6 @@
 import json
 import logging
 import os
-import signal
 import sys
 import time
 from collections.abc import Iterator
@@ -11,12 +10,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from types import FrameType
 from typing import Any
 
 import ray
 
 from jobs.progress import Progress
+from jobs.stopping import own_handler
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
@@ -31,15 +30,11 @@ from schemas.job import JobSettings
 from schemas.manifest import Part
 from schemas.status import RETRYABLE, Status
 
-COMPLETE, REFUSED, INCOMPLETE, STOPPED = 0, 2, 3, 4
+COMPLETE, REFUSED, INCOMPLETE = 0, 2, 3  # and jobs.stopping.STOPPED
 
 
 class RunRefused(ValueError):
     """The run cannot start; one line says why. Nothing has been written."""
-
-
-class StopRequested(Exception):
-    """SIGTERM or SIGINT arrived; what is committed stays and the same command goes on from there."""
 
 
 @dataclass
@@ -70,7 +65,7 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
     try:
         check_floors()
         refuse_unsafe_environment()
-        folder = check_family(settings.model, settings.refine)
+        folder = check_family(settings)
         manifest = open_manifest(settings.manifest, settings.run.limit, needs, settings.passthrough)
     except (ModelRefused, ManifestRefused, RuntimeError) as refusal:
         raise RunRefused(str(refusal)) from None
@@ -146,7 +141,11 @@ def _refuse_other_run(prepared: Prepared) -> None:
 
 
 def execute(prepared: Prepared) -> int:
-    """Do the missing parts, audit, write index.json; the exit code of the interface."""
+    """Do the missing parts, audit, write index.json; the exit code of the interface.
+
+    Raises:
+        StopRequested: from `stoppable`, at any moment.
+    """
     progress = Progress(prepared.manifest.rows)
     todo = prepared.missing + prepared.again
     if prepared.complete and not todo:
@@ -158,18 +157,15 @@ def execute(prepared: Prepared) -> int:
     started = time.time()
     outcomes: list[PartOutcome] = []
     try:
-        with _ray_session(prepared.settings), _stop_signals():  # in this order: ray.init sets handlers of its own
+        with _ray_session(prepared.settings):
             progress.skip(prepared.manifest.rows - sum(part.rows for part in todo))
             for outcome in _worked(prepared, todo) if todo else ():
                 outcomes.append(outcome)
                 progress.advance(outcome)
-    except (StopRequested, SystemExit):  # SystemExit is what Ray's own handler raises while Ray starts
-        progress.close()
-        print("stopped; the same command goes on from what is committed", file=sys.stderr)
-        return STOPPED
     except RunBroken as broken:
         print(f"\nthe run broke off: {broken}", file=sys.stderr)
-    progress.close()
+    finally:
+        progress.close()
     return _finish(prepared, outcomes, started)
 
 
@@ -246,28 +242,20 @@ def _ray_session(settings: JobSettings) -> Iterator[None]:
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the rest is in Ray's session log
-    if os.environ.get("RAY_ADDRESS"):
-        ray.init(logging_level=logging.ERROR, log_to_driver=False)
-    else:
-        gpus = int(settings.run.actors * settings.run.gpus_per_actor + 0.999) or None
-        ray.init(
-            address="local", num_cpus=max(4, os.cpu_count() or 1), num_gpus=gpus, include_dashboard=False,
-            object_store_memory=200 * 2**20, logging_level=logging.ERROR, log_to_driver=False,
-        )  # fmt: skip
     try:
+        with own_handler():
+            _start_ray(settings)
         yield
     finally:
         ray.shutdown()
 
 
-@contextmanager
-def _stop_signals() -> Iterator[None]:
-    def stop(number: int, frame: FrameType | None) -> None:
-        raise StopRequested(signal.Signals(number).name)
-
-    old = {number: signal.signal(number, stop) for number in (signal.SIGTERM, signal.SIGINT)}
-    try:
-        yield
-    finally:
-        for number, handler in old.items():
-            signal.signal(number, handler)
+def _start_ray(settings: JobSettings) -> None:
+    if os.environ.get("RAY_ADDRESS"):
+        ray.init(logging_level=logging.ERROR, log_to_driver=False)
+        return
+    gpus = int(settings.run.actors * settings.run.gpus_per_actor + 0.999) or None
+    ray.init(
+        address="local", num_cpus=max(4, os.cpu_count() or 1), num_gpus=gpus, include_dashboard=False,
+        object_store_memory=200 * 2**20, logging_level=logging.ERROR, log_to_driver=False,
+    )  # fmt: skip

@@ -1,8 +1,9 @@
 """Attention probabilities of chosen query positions in chosen layers, while the fast kernel computes the output.
 
 One row a[h, t, :] = softmax(q_t K^T * scale + mask_t) needs the query of position t and all keys, so O(S) work a head;
-the layer's output still comes from SDPA (engine notes, section 2). Shapes: B batch, H query heads, R rows asked for,
-S keys, D head width.
+the layer's output still comes from SDPA (engine notes, section 2). One attention function serves the decoder in all its
+uses; what a call wants beyond the output travels with the call: no state outlives it.
+Shapes: B batch, N candidates a row, H query heads, R rows asked for, S keys, P keys of a shared prefix, D head width.
 """
 
 from collections.abc import Sequence
@@ -34,15 +35,70 @@ class RowRequest:
     stop_after_rows: bool = False
     rows_BHRS: dict[int, Tensor] = field(default_factory=dict)
 
-    def take(self, layer: int, query: Tensor, key: Tensor, mask: Tensor | None, scaling: float) -> None:
-        """Compute and keep the rows of one layer; called from inside its attention.
+    def wants(self, layer: int | None) -> bool:
+        return layer in self.layers
+
+    def take(self, layer: int, rows_BHRS: Tensor) -> None:
+        """Keep the rows of one layer; called from inside its attention.
 
         Raises:
             LayersDone: these were the last ones and the call shall stop here.
         """
-        self.rows_BHRS[layer] = attention_rows(query, key, mask, scaling, self.positions_BR)
+        self.rows_BHRS[layer] = rows_BHRS
         if self.stop_after_rows and layer >= max(self.layers):
             raise LayersDone
+
+
+@dataclass(frozen=True)
+class SharedPrefix:
+    """Keys and values that N candidates of a row share without a copy: per layer (B, Hkv, P, D).
+
+    `bias_BP` is added to the scores: 0 where a key may be seen, -inf where it is padding, log(factor) where attention to
+    it is multiplied. Each candidate's own tail is in the cache and wholly visible to it.
+    """
+
+    keys: Sequence[Tensor]
+    values: Sequence[Tensor]
+    bias_BP: Tensor
+
+    def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
+        """One query per candidate over prefix and tail: output (B N, 1, H, D), weights (B N, H, 1, P + tail) in fp32."""
+        keys, values = self.keys[layer], self.values[layer]
+        batch, groups, length, width = keys.shape
+        rows, heads = query.shape[0], query.shape[1]
+        count, share = rows // batch, heads // groups
+        own = query.view(rows, groups, share, width)
+        folded = own.view(batch, count, groups, share, width).transpose(1, 2).reshape(batch, groups, count * share, width)
+        common = (folded @ keys.transpose(2, 3)).float() * scale + self.bias_BP[:, None, None]
+        common = common.view(batch, groups, count, share, length).transpose(1, 2).reshape(rows, groups, share, length)
+        tail = (own @ key.transpose(2, 3)).float() * scale
+        weights = torch.cat([common, tail], -1).softmax(-1)
+        spread = weights.to(values.dtype)
+        shared = spread[..., :length].view(batch, count, groups, share, length).transpose(1, 2)
+        output = shared.reshape(batch, groups, count * share, length) @ values
+        output = output.view(batch, groups, count, share, width).transpose(1, 2).reshape(rows, groups, share, width)
+        output = output + spread[..., length:] @ value
+        return output.reshape(rows, 1, heads, width), weights.reshape(rows, heads, 1, -1)
+
+
+@dataclass
+class RowGradient:
+    """The row of one query at one layer as a leaf of the graph: `leaf_BHS` after the call (grad-att, engine notes section 2).
+
+    The leaf is the probability after softmax, as in the published code. Layers below need no graph, since nothing in
+    them requires one; layers above carry the last position's own residual stream only.
+    """
+
+    layer: int
+    leaf_BHS: Tensor | None = None
+
+    def attend(self, query: Tensor, key: Tensor, value: Tensor, mask: Tensor | None, scale: float) -> Tensor:
+        """Output (B, 1, H, D) of the only query, as a function of the leaf."""
+        rows = attention_rows(query, key, mask, scale, torch.zeros(len(query), 1, dtype=torch.long, device=query.device))
+        self.leaf_BHS = rows[:, :, 0].detach().requires_grad_()
+        batch, groups, _, width = value.shape
+        folded = self.leaf_BHS.view(batch, groups, -1, value.shape[2]).to(value.dtype)
+        return (folded @ value).reshape(batch, 1, -1, width)
 
 
 def attention_rows(query: Tensor, key: Tensor, mask: Tensor | None, scaling: float, positions_BR: Tensor) -> Tensor:
@@ -75,12 +131,22 @@ def _row_attention(
     scaling: float | None = None,
     dropout: float = 0.0,
     row_request: RowRequest | None = None,
+    row_gradient: RowGradient | None = None,
+    shared_prefix: SharedPrefix | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     layer = getattr(module, "layer_idx", None)
-    if row_request is not None and layer is not None and layer in row_request.layers:
-        scale = query.shape[-1] ** -0.5 if scaling is None else scaling
-        row_request.take(int(layer), query, key, attention_mask, scale)
+    scale = query.shape[-1] ** -0.5 if scaling is None else scaling
+    wanted = row_request is not None and row_request.wants(layer)
+    if shared_prefix is not None and layer is not None:
+        output, weights = shared_prefix.attend(int(layer), query, key, value, scale)
+        if row_request is not None and wanted:
+            row_request.take(int(layer), weights)
+        return output, None
+    if row_request is not None and wanted:
+        row_request.take(int(layer), attention_rows(query, key, attention_mask, scale, row_request.positions_BR))  # type: ignore[arg-type]
+    if row_gradient is not None and row_gradient.layer == layer:
+        return row_gradient.attend(query, key, value, attention_mask, scale), None
     output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
     return output, None
 

@@ -121,7 +121,7 @@ class PixelGradients:
 
 @dataclass(frozen=True)
 class Boost:
-    """Multiply the attention of answer positions to the visual tokens in a region by `factor`, then renormalise."""
+    """Multiply the attention of question and answer to the visual tokens in a region by `factor`, then renormalise."""
 
     box_px: Box
     factor: float

@@ -3,11 +3,12 @@
 In a causal decoder a position's states depend on earlier positions only, so everything before the question is computed
 once and every suffix (question, generic prompt, zoomed view) continues from it. States are values: a continuation makes
 a new one and leaves the old as it was, so rolling back is keeping the old. Shapes: B rows, H key heads, P prefix length,
-Q chunk length, K keys, D width of a head, W width of the decoder.
+Q chunk length, K keys, D width of a head, W width of the decoder, A position axes.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -15,11 +16,12 @@ from transformers import DynamicCache, PreTrainedModel
 from transformers.cache_utils import DynamicLayer
 
 from ray_pipeline.models.attention_rows import LayersDone, RowRequest
+from ray_pipeline.models.segment import Segment
 
 
 @dataclass(frozen=True)
 class PrefixState:
-    """Keys and values of every layer, each (H, P, D), and the position that the next token takes."""
+    """Keys and values of every layer (or of the first ones), each (H, P, D), and the position that the next token takes."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
@@ -35,12 +37,14 @@ EMPTY = PrefixState((), (), 0)
 
 @dataclass(frozen=True)
 class Chunk:
-    """What one row adds behind its prefix: segments (each (Q_i, W)) that see the prefix and themselves, not each other.
+    """What one row adds behind its prefix: segments that see the prefix and themselves, not each other.
 
-    Positions restart after the prefix for every segment, so that each equals a prompt of its own.
+    Positions restart for every segment, so that each equals a prompt of its own. With `trunk`, the first segment is seen
+    by all others, which go on from its end: a prefix computed in the same call.
     """
 
-    segments: tuple[Tensor, ...]
+    segments: tuple[Segment, ...]
+    trunk: bool = False
 
     @property
     def length(self) -> int:
@@ -54,26 +58,35 @@ class Chunk:
             ends.append(total - 1)
         return ends
 
+    def starts(self, position: int) -> list[int]:
+        """Position of each segment's first token behind a prefix that ends before `position`."""
+        behind = position + self.segments[0].step if self.trunk else position
+        return [position] + [behind] * (len(self.segments) - 1)
+
 
 @dataclass
 class Continued:
-    """Outcome of one batched call: hidden states (B, Q, W) right-padded, and what is needed to go on decoding."""
+    """Outcome of one batched call: hidden states (B, Q, W) right-padded, and what is needed to go on decoding.
+
+    `depth` layers were extended: all, or those up to where the call was stopped.
+    """
 
     hidden: Tensor | None
     cache: DynamicCache
     key_real: Tensor  # (B, K): True where a key belongs to the row
     prefix_pad: int
     lengths: list[int]
+    depth: int
 
     @property
     def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of every layer, (B, H, K, D).
+        """Keys and values of every extended layer, (B, H, K, D).
 
         Raises:
             TypeError: a layer caches something else (sliding windows, linear attention): its prefix cannot be kept apart.
         """
         kept = []
-        for layer in self.cache.layers:
+        for layer in self.cache.layers[: self.depth]:
             if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None:
                 raise TypeError(f"cache layer {type(layer).__name__}, expected a full-attention layer with keys and values")
             kept.append((layer.keys, layer.values))
@@ -81,51 +94,91 @@ class Continued:
 
 
 def continue_batch(
-    decoder: PreTrainedModel, states: Sequence[PrefixState], chunks: Sequence[Chunk], request: RowRequest | None = None
+    decoder: PreTrainedModel,
+    states: Sequence[PrefixState],
+    chunks: Sequence[Chunk],
+    request: RowRequest | None = None,
+    axes: int = 1,
+    bias_BP: Tensor | None = None,
 ) -> Continued:
     """Run every row's chunk behind its prefix in one decoder call. Prefixes are left-padded, chunks right-padded.
 
-    `decoder` is the language model without its head. With an early-stopping request no hidden states come back.
+    `decoder` is the language model without its head. With an early-stopping request no hidden states come back. `bias_BP` is
+    added to the scores of the prefix's keys (B, longest prefix): log(factor) multiplies attention to a key by the factor.
     """
     longest = max(state.length for state in states)
     width = max(chunk.length for chunk in chunks)
     cache = _joined_cache(states, longest)
-    embeds = torch.stack([_padded(torch.cat(chunk.segments), width) for chunk in chunks])
+    embeds = torch.stack([_padded(torch.cat([part.embeds_QW for part in chunk.segments]), width) for chunk in chunks])
     device = embeds.device
     key_real = torch.zeros(len(chunks), longest + width, dtype=torch.bool, device=device)
-    positions = torch.zeros(len(chunks), width, dtype=torch.long, device=device)
+    positions = torch.zeros(axes, len(chunks), width, dtype=torch.long, device=device)
     segment_of = torch.full((len(chunks), width), -1, device=device)
     for row, (state, chunk) in enumerate(zip(states, chunks, strict=True)):
         key_real[row, longest - state.length : longest + chunk.length] = True
-        start = 0
-        for number, segment in enumerate(chunk.segments):
-            stop = start + len(segment)
-            positions[row, start:stop] = torch.arange(state.position, state.position + len(segment), device=device)
-            segment_of[row, start:stop] = number
-            start = stop
-    causal = torch.ones(width, width, dtype=torch.bool, device=device).tril()
-    own = causal & (segment_of[:, :, None] == segment_of[:, None, :])  # a padding query sees padding: never empty
-    seen = key_real[:, None, :longest].expand(-1, width, -1)
-    mask = torch.cat([seen, own], -1)[:, None]
+        at = 0
+        for number, (segment, start) in enumerate(zip(chunk.segments, chunk.starts(state.position), strict=True)):
+            positions[:, row, at : at + len(segment)] = segment.positions(start, axes)
+            segment_of[row, at : at + len(segment)] = number
+            at += len(segment)
+    mask = _mask(key_real[:, :longest], segment_of, [chunk.trunk for chunk in chunks])
+    if bias_BP is not None:
+        mask = _additive(mask, bias_BP, embeds.dtype)
     try:
         hidden = decoder(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions, past_key_values=cache, use_cache=True,
-            row_request=request,
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions[0] if axes == 1 else positions,
+            past_key_values=cache, use_cache=True, row_request=request, **_deepstack(chunks, width),
         ).last_hidden_state  # fmt: skip
+        depth = len(cache.layers)
     except LayersDone:
-        hidden = None
-    return Continued(hidden, cache, key_real, longest, [chunk.length for chunk in chunks])
+        hidden, depth = None, max(request.layers) + 1 if request else 0
+    return Continued(hidden, cache, key_real, longest, [chunk.length for chunk in chunks], depth)
 
 
-def extended_states(states: Sequence[PrefixState], continued: Continued) -> list[PrefixState]:
+def extended_states(states: Sequence[PrefixState], continued: Continued, chunks: Sequence[Chunk]) -> list[PrefixState]:
     """The rows' new prefixes after single-segment chunks: old keys and values joined with the chunk's own."""
     new = []
-    for row, (state, length) in enumerate(zip(states, continued.lengths, strict=True)):
-        start, stop = continued.prefix_pad - state.length, continued.prefix_pad + length
-        keys = tuple(keys[row, :, start:stop].clone() for keys, _ in continued.layers)
-        values = tuple(values[row, :, start:stop].clone() for _, values in continued.layers)
-        new.append(PrefixState(keys, values, state.position + length))
+    layers = continued.layers
+    for row, (state, chunk) in enumerate(zip(states, chunks, strict=True)):
+        start, stop = continued.prefix_pad - state.length, continued.prefix_pad + chunk.length
+        keys = tuple(keys[row, :, start:stop].clone() for keys, _ in layers)
+        values = tuple(values[row, :, start:stop].clone() for _, values in layers)
+        new.append(PrefixState(keys, values, state.position + chunk.segments[0].step))
     return new
+
+
+def _mask(prefix_real_BP: Tensor, segment_of_BQ: Tensor, trunks: Sequence[bool]) -> Tensor:
+    """(B, 1, Q, K) bool. A padding query sees padding, so that no row of the softmax is empty."""
+    width = segment_of_BQ.shape[1]
+    causal = torch.ones(width, width, dtype=torch.bool, device=segment_of_BQ.device).tril()
+    same = segment_of_BQ[:, :, None] == segment_of_BQ[:, None, :]
+    trunk = torch.tensor(trunks, device=segment_of_BQ.device)[:, None, None] & (segment_of_BQ == 0)[:, None, :]
+    own = causal & (same | (trunk & (segment_of_BQ >= 0)[:, :, None]))
+    seen = prefix_real_BP[:, None].expand(-1, width, -1)
+    return torch.cat([seen, own], -1)[:, None]
+
+
+def _additive(mask: Tensor, bias_BP: Tensor, dtype: torch.dtype) -> Tensor:
+    scores = torch.zeros(mask.shape, dtype=dtype, device=mask.device).masked_fill(~mask, torch.finfo(dtype).min)
+    scores[..., : bias_BP.shape[1]] += bias_BP[:, None, None].to(dtype)
+    return scores
+
+
+def _deepstack(chunks: Sequence[Chunk], width: int) -> dict[str, Any]:
+    """Which tokens are visual and what early layers add to them, in the order of the flattened batch; nothing without."""
+    parts = [part for chunk in chunks for part in chunk.segments]
+    depth = max(len(part.deepstack) for part in parts)
+    if not depth:
+        return {}
+    marks = torch.zeros(len(chunks), width, dtype=torch.bool, device=parts[0].embeds_QW.device)
+    for row, chunk in enumerate(chunks):
+        at = 0
+        for part in chunk.segments:
+            if part.visual_Q is not None and part.deepstack:
+                marks[row, at : at + len(part)] = part.visual_Q
+            at += len(part)
+    features = [torch.cat([part.deepstack[k] for part in parts if part.deepstack]) for k in range(depth)]
+    return {"visual_pos_masks": marks, "deepstack_visual_embeds": features}
 
 
 def _joined_cache(states: Sequence[PrefixState], longest: int) -> DynamicCache:

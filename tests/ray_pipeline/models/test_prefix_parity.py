@@ -5,8 +5,9 @@ import torch
 from transformers import LlamaConfig, LlamaForCausalLM, PhiConfig, PhiForCausalLM
 
 from ray_pipeline.models.attention_rows import ROW_ATTENTION, RowRequest
-from ray_pipeline.models.greedy import decode_greedily
-from ray_pipeline.models.prefix import EMPTY, Chunk, continue_batch, extended_states
+from ray_pipeline.models.decoding import Task, write
+from ray_pipeline.models.prefix import EMPTY, Chunk, PrefixState, continue_batch, extended_states
+from ray_pipeline.models.segment import Segment
 
 WIDTH = 48
 LENGTHS = ((11, 4, 6), (17, 9, 3), (5, 7, 7))  # prefix, question, generic of three rows
@@ -42,6 +43,12 @@ def rows_of(decoder: torch.nn.Module, embeds: torch.Tensor, layer: int) -> torch
     return out.attentions[layer][0, :, -1]
 
 
+def prefixes(decoder: torch.nn.Module, parts: list[torch.Tensor]) -> list[PrefixState]:
+    """States of the rows' shared prefixes, computed in one call."""
+    chunks, nothing = [Chunk((Segment(part),)) for part in parts], [EMPTY] * len(parts)
+    return extended_states(nothing, continue_batch(decoder.model, nothing, chunks), chunks)
+
+
 def texts(seed: int) -> list[list[torch.Tensor]]:
     torch.manual_seed(seed)
     return [[torch.randn(n, WIDTH) for n in lengths] for lengths in LENGTHS]
@@ -54,9 +61,8 @@ def test_packed_rows_behind_shared_prefixes_equal_eager(decoder: torch.nn.Module
     assert max(float(e.max()) for pair in expected for e in pair) > 0.15, "weights so small that all attention is uniform"
     decoder.set_attn_implementation(ROW_ATTENTION)
     with torch.inference_mode():
-        first = continue_batch(decoder.model, [EMPTY] * 3, [Chunk((p,)) for p, _, _ in rows])
-        states = extended_states([EMPTY] * 3, first)
-        chunks = [Chunk((q, g)) for _, q, g in rows]
+        states = prefixes(decoder, [p for p, _, _ in rows])
+        chunks = [Chunk((Segment(q), Segment(g))) for _, q, g in rows]
         request = RowRequest((layer,), torch.tensor([chunk.last_indices for chunk in chunks]), stop_after_rows=True)
         continue_batch(decoder.model, states, chunks, request)
     got = request.rows_BHRS[layer]
@@ -74,11 +80,11 @@ def test_states_are_not_changed_by_continuations(decoder: torch.nn.Module) -> No
     decoder.set_attn_implementation(ROW_ATTENTION)
     (p, q, g), *_ = texts(2)
     with torch.inference_mode():
-        state = extended_states([EMPTY], continue_batch(decoder.model, [EMPTY], [Chunk((p,))]))[0]
+        (state,) = prefixes(decoder, [p])
         before = [key.clone() for key in state.keys]
-        once = continue_batch(decoder.model, [state], [Chunk((q,))]).hidden
-        continue_batch(decoder.model, [state], [Chunk((g,))], RowRequest((0,), torch.tensor([[len(g) - 1]]), True))
-        again = continue_batch(decoder.model, [state], [Chunk((q,))]).hidden
+        once = continue_batch(decoder.model, [state], [Chunk((Segment(q),))]).hidden
+        continue_batch(decoder.model, [state], [Chunk((Segment(g),))], RowRequest((0,), torch.tensor([[len(g) - 1]]), True))
+        again = continue_batch(decoder.model, [state], [Chunk((Segment(q),))]).hidden
     torch.testing.assert_close(once, again, atol=0, rtol=0)
     assert all(torch.equal(a, b) for a, b in zip(before, state.keys, strict=True))
 
@@ -98,9 +104,9 @@ def test_batched_decoding_equals_plain_generation_row_by_row(decoder: torch.nn.M
         plain.append(ids)
     decoder.set_attn_implementation(ROW_ATTENTION)
     with torch.inference_mode():
-        states = extended_states([EMPTY] * 3, continue_batch(decoder.model, [EMPTY] * 3, [Chunk((p,)) for p, _, _ in rows]))
         end = 60
-        written = decode_greedily(decoder, states, [q for _, q, _ in rows], end, [8, 5, 8])
-    for answer, ids, most in zip(written, plain, (8, 5, 8), strict=True):
+        task = Task(prefixes(decoder, [p for p, _, _ in rows]), [Segment(q) for _, q, _ in rows], frozenset({end}), [8, 5, 8])
+        written = write(decoder.model, decoder.lm_head, task)
+    for (answer,), ids, most in zip(written, plain, (8, 5, 8), strict=True):
         expected = ids[:most]
         assert answer.ids == (expected[: expected.index(end)] if end in expected else expected)

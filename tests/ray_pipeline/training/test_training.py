@@ -10,6 +10,7 @@ from jobs.train_embedded import export, new_model
 from ray_pipeline.models.embedded_tokenizer import build_tokenizer, location_token
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.prefix import EMPTY, Chunk, continue_batch, extended_states
+from ray_pipeline.models.segment import Segment
 from ray_pipeline.synthesis.fonts import evaluation_fonts
 from ray_pipeline.training.batches import question_batch
 from ray_pipeline.training.loop import Recipe, Trainer
@@ -39,12 +40,13 @@ def test_a_packed_turn_equals_a_prompt_of_its_own(tmp_path: Path, grid: int, zoo
             inputs_embeds=embeds, attention_mask=batch.mask, position_ids=batch.position_ids, use_cache=False
         ).last_hidden_state
         for row, sample in enumerate(samples):
-            prefix = embeds[row, : batch.prefix]
-            state = extended_states([EMPTY], continue_batch(model.language_model.model, [EMPTY], [Chunk((prefix,))]))[0]
+            prefix = [Chunk((Segment(embeds[row, : batch.prefix]),))]
+            state = extended_states([EMPTY], continue_batch(model.language_model.model, [EMPTY], prefix), prefix)[0]
             start = batch.prefix
             for turn in sample.turns:
                 asked = len(run.tokenizer(turn.question + "<answer>", add_special_tokens=False).input_ids)
-                alone = continue_batch(model.language_model.model, [state], [Chunk((embeds[row, start : start + asked],))])
+                turn_only = Chunk((Segment(embeds[row, start : start + asked]),))
+                alone = continue_batch(model.language_model.model, [state], [turn_only])
                 assert alone.hidden is not None
                 torch.testing.assert_close(packed[row, start : start + asked], alone.hidden[0], atol=2e-5, rtol=0)
                 answered = len(turn.answer) if any(turn.character_labels) else len(run.tokenizer(turn.answer).input_ids)

@@ -1,0 +1,109 @@
+"""Gradients of the first answer token's log-probability: for one attention row (grad-att), for the picture (pure-grad).
+
+The published code differentiates for the whole matrix at a layer and uses one row of it. That row enters the model only
+through the attention output of the last position, which no other position sees: so the gradient runs along the last
+token's own residual stream, one decoding step and its backward above the layer (engine notes, section 2).
+Shapes: B rows, H query heads, S keys, Q questions.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+from transformers import PreTrainedModel
+
+from ray_pipeline.models.attention_rows import RowGradient
+from ray_pipeline.models.prefix import Chunk, PrefixState, continue_batch
+from ray_pipeline.models.segment import Segment
+
+
+@dataclass(frozen=True)
+class RowGradients:
+    """rows_BHS x max(gradient, 0), the tokens differentiated and how far their logits lead; `prefix_pad` aligns the keys."""
+
+    weighted_BHS: Tensor
+    tokens: list[int]
+    margins: list[float]
+    prefix_pad: int
+
+
+def row_gradients(
+    decoder: PreTrainedModel,
+    head: torch.nn.Module,
+    states: Sequence[PrefixState],
+    prompts: Sequence[Segment],
+    layer: int,
+    tokens: Sequence[int | None],
+    axes: int = 1,
+) -> RowGradients:
+    """The last prompt position's row at `layer` times the positive part of its gradient, for many rows in one call.
+
+    Raises:
+        ValueError: a prompt of fewer than two tokens.
+    """
+    if min(len(prompt) for prompt in prompts) < 2:
+        raise ValueError("a prompt of one token, expected at least two: the last one is differentiated alone")
+    with torch.no_grad():
+        chunks = [Chunk((_without_last(prompt),)) for prompt in prompts]
+        before = continue_batch(decoder, states, chunks, axes=axes)
+    last = torch.stack([prompt.embeds_QW[-1:] for prompt in prompts])
+    ends = [state.position + prompt.positions(0, axes)[:, -1:] for state, prompt in zip(states, prompts, strict=True)]
+    positions = torch.stack(ends, 1)
+    real = torch.cat([before.key_real, before.key_real.new_ones(len(prompts), 1)], 1)
+    row = RowGradient(layer)
+    with torch.enable_grad():
+        hidden = decoder(
+            inputs_embeds=last.detach(), attention_mask=real[:, None, None], past_key_values=before.cache, use_cache=True,
+            position_ids=positions[0] if axes == 1 else positions, row_gradient=row,
+        ).last_hidden_state  # fmt: skip
+        logits = head(hidden[:, -1]).float()
+        chosen, margins = answer_tokens(logits, tokens)
+        scalar = logits.log_softmax(-1).gather(-1, chosen[:, None]).sum()
+        if row.leaf_BHS is None:
+            raise RuntimeError(f"layer {layer} was not reached")
+        (gradient,) = torch.autograd.grad(scalar, row.leaf_BHS)
+    weighted = row.leaf_BHS.detach() * gradient.clamp(min=0)
+    return RowGradients(weighted, chosen.tolist(), margins, before.prefix_pad)
+
+
+def answer_tokens(logits_BV: Tensor, forced: Sequence[int | None]) -> tuple[Tensor, list[float]]:
+    """The tokens whose log-probability is differentiated, the likeliest where none is forced, and their logits' lead."""
+    best = logits_BV.detach().topk(2, -1)
+    chosen = [int(own) if token is None else token for own, token in zip(best.indices[:, 0], forced, strict=True)]
+    margins = []
+    for k, token in enumerate(chosen):
+        rival = best.values[k, 1] if token == int(best.indices[k, 0]) else best.values[k, 0]
+        margins.append(float(logits_BV.detach()[k, token] - rival))
+    return torch.tensor(chosen, device=logits_BV.device), margins
+
+
+def question_gradients(
+    decoder: PreTrainedModel,
+    head: torch.nn.Module,
+    picture: Segment,
+    questions: Sequence[Segment],
+    leaves: Sequence[Tensor],
+    axes: int = 1,
+) -> tuple[list[list[Tensor]], list[int]]:
+    """Per question the gradients for all `leaves` that `picture` was computed from, and the token differentiated.
+
+    Picture and all questions are one pass: the questions see the picture, not each other. One backward pass a question,
+    since norms are taken per question.
+    """
+    chunk = Chunk((picture, *questions), trunk=True)
+    hidden = continue_batch(decoder, [PrefixState((), (), 0)], [chunk], axes=axes).hidden
+    if hidden is None:
+        raise RuntimeError("no row was asked for, and yet the decoder stopped early")
+    logits = head(hidden[0, chunk.last_indices[1:]]).float()
+    chosen, _ = answer_tokens(logits, [None] * len(questions))
+    scalars = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
+    gradients = [
+        list(torch.autograd.grad(scalar, list(leaves), retain_graph=k + 1 < len(questions))) for k, scalar in enumerate(scalars)
+    ]
+    return gradients, chosen.tolist()
+
+
+def _without_last(prompt: Segment) -> Segment:
+    positions = None if prompt.positions_AQ is None else prompt.positions_AQ[:, :-1]
+    return Segment(prompt.embeds_QW[:-1], positions, prompt.advance)
