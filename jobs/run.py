@@ -15,7 +15,7 @@ from typing import Any
 import ray
 
 from jobs.progress import Progress
-from jobs.stopping import own_handler
+from jobs.stopping import undisturbed
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
@@ -243,11 +243,12 @@ def _ray_session(settings: JobSettings) -> Iterator[None]:
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the rest is in Ray's session log
     try:
-        with own_handler():
+        with undisturbed():
             _start_ray(settings)
         yield
     finally:
-        ray.shutdown()
+        with undisturbed():
+            ray.shutdown()
 
 
 def _start_ray(settings: JobSettings) -> None:

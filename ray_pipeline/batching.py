@@ -9,7 +9,17 @@ from typing import Any
 
 import torch
 
-from ray_pipeline.models.contract import Encode, Family, Generate, ReadAttention, Reply, Request
+from ray_pipeline.models.contract import (
+    Encode,
+    Family,
+    Generate,
+    ReadAttention,
+    ReadGradient,
+    ReadPixelGradient,
+    Reply,
+    Request,
+    Sample,
+)
 from ray_pipeline.perceiver import Conversation, Seen
 from schemas.status import RowFailure, Status
 
@@ -30,7 +40,8 @@ def converse(family: Family, conversations: Mapping[Any, Conversation]) -> dict[
     ended: dict[Any, Ended] = {}
     waiting = [step for key, talk in conversations.items() if (step := _advance(key, talk, None, ended)) is not None]
     calls: dict[type, Callable[[Any], list[Any]]] = {
-        Encode: family.encode, ReadAttention: family.read_attention, Generate: family.generate,
+        Encode: family.encode, ReadAttention: family.read_attention, ReadGradient: family.read_gradient,
+        ReadPixelGradient: family.read_pixel_gradient, Generate: family.generate, Sample: family.sample,
     }  # fmt: skip
     while waiting:
         kind = _kind_furthest_behind(waiting)
@@ -45,7 +56,7 @@ def converse(family: Family, conversations: Mapping[Any, Conversation]) -> dict[
 
 def _kind_furthest_behind(waiting: list[_Open]) -> type:
     """Encode before reading before writing, so that rows of one batch stay together; deterministic in the batch."""
-    order = (Encode, ReadAttention, Generate)
+    order = (Encode, ReadAttention, ReadGradient, ReadPixelGradient, Generate, Sample)
     return min((type(step.request) for step in waiting), key=order.index)
 
 
@@ -75,6 +86,8 @@ def _call(call: Callable[[Any], list[Any]], requests: list[Any]) -> list[Any]:
         status, reason = Status.MODEL_OOM, f"out of memory: {error}"
         if torch.cuda.is_available():
             torch.cuda.empty_cache()
+    except RowFailure as failure:  # a family's own word on a picture it cannot show
+        status, reason = failure.status, failure.message
     except Exception as error:
         status, reason = Status.MODEL_CRASH, f"{type(error).__name__}: {error}"
     if len(requests) == 1:

@@ -12,8 +12,8 @@ import torch
 from torch import Tensor
 
 from ray_pipeline.geometry.boxes import clip
+from ray_pipeline.methods.focus import Focus, Question, focus_layer
 from ray_pipeline.methods.slots import FOCUS, LOOK
-from ray_pipeline.methods.vicrop import Focus, Question, focus_layer
 from ray_pipeline.models.contract import Encode, FamilyDefaults, Generate, Generation, Reply, Request, VisualTokens
 from schemas.methods import RefineSettings
 from schemas.model import PromptSettings, ViewSettings
@@ -58,13 +58,13 @@ def perceive(picture: Picture, question: str, plan: Plan) -> Conversation:
             return _seen(first, first, tokens, Refinement(method, (), False, sure), None)
     asked = Question(question, first.attention_HT if first else None)
     focus: Focus = yield from FOCUS[method](tokens, asked, plan.prompt.generic, plan.refine, plan.defaults)
-    if focus.box_px is None:
+    if not focus.boxes_px:
         final = first or _answer((yield Generate(tokens, question, longest)))
         return _seen(first, final, tokens, Refinement(method, (), False, focus.reason), focus.map_YX)
-    zoomed = _tokens((yield Encode(picture, (focus.box_px,), behind=tokens)))
+    zoomed = _tokens((yield Encode(picture, focus.boxes_px, behind=tokens)))
     second = _answer((yield Generate(zoomed, question, longest)))
     final, used, reason = _choose(first, second, plan.refine, focus)
-    return _seen(first, final, zoomed, Refinement(method, (focus.box_px,), used, reason), focus.map_YX)
+    return _seen(first, final, zoomed, Refinement(method, focus.boxes_px, used, reason), focus.map_YX)
 
 
 def _tokens(reply: Reply) -> VisualTokens:

@@ -8,13 +8,26 @@ from typing import Any
 from transformers.utils.logging import disable_progress_bar
 
 from ray_pipeline.models.contract import Abilities, Family
+from ray_pipeline.models.instructblip import InstructBlip
+from ray_pipeline.models.internvl import InternVl
+from ray_pipeline.models.llava import Llava
+from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.mc_llava import McLlava
+from ray_pipeline.models.qwen_vl import QwenVl
 from ray_pipeline.models.weights import ModelRefused, model_folder
 from schemas.job import JobSettings
 from schemas.methods import RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 
-FAMILIES = {"mc-llava": McLlava}  # `model_type` of config.json -> adapter
+FAMILIES = {  # `model_type` of config.json -> adapter
+    "instructblip": InstructBlip,
+    "internvl": InternVl,
+    "llava": Llava,
+    "llava_next": LlavaNext,
+    "mc-llava": McLlava,
+    "qwen2_5_vl": QwenVl,
+    "qwen3_vl": QwenVl,
+}
 
 
 def check_family(settings: JobSettings) -> Path:
@@ -33,6 +46,7 @@ def check_family(settings: JobSettings) -> Path:
     able = FAMILIES[kind].abilities(config)
     for refusal in (
         _refine(kind, settings.refine, able), _select(kind, settings.select, able), _views(kind, settings.views, able),
+        _prompt(kind, settings.prompt, able),
     ):  # fmt: skip
         if refusal:
             raise ModelRefused(refusal)
@@ -67,6 +81,8 @@ def _select(kind: str, select: SelectSettings, able: Abilities) -> str | None:
 def _views(kind: str, views: ViewSettings, able: Abilities) -> str | None:
     if views.max_crops and not able.crops:
         return f"views.max_crops {views.max_crops} with {kind}; it cuts a picture by its own rule, expected 0"
+    if views.num_tokens is not None and not able.crops:
+        return f"views.num_tokens {views.num_tokens} with {kind}; it shows every token it makes, expected null"
     if views.fit is not None and views.fit not in able.fits:
         return f"views.fit {views.fit!r} with {kind}; it can do {_listed(able.fits)}"
     if views.resolution_px is not None and not able.resolution:
@@ -74,6 +90,12 @@ def _views(kind: str, views: ViewSettings, able: Abilities) -> str | None:
     if views.zoom_px is not None and not able.resolution:
         return f"views.zoom_px {views.zoom_px} with {kind}; every view fills its fixed input, expected null"
     return None
+
+
+def _prompt(kind: str, prompt: PromptSettings, able: Abilities) -> str | None:
+    if prompt.template != "locate" or able.boxes or prompt.question is not None:
+        return None
+    return f"prompt.template 'locate' with {kind}; it writes no boxes, expected short or plain"
 
 
 def _listed(names: frozenset[str]) -> str:

@@ -22,6 +22,7 @@ from ray_pipeline.models.box_text import BoxText, read_locations
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.decoding import token_log_probability
+from ray_pipeline.models.mc_llava_checkpoint import is_published, load_published
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.multicrop_tokens import coordinates, split_tokens
 from ray_pipeline.models.segment import Segment
@@ -66,7 +67,11 @@ class McLlava(DecoderFamily):
     @classmethod
     def load(cls, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> "McLlava":
         """Load safetensors and tokenizer from a folder that has passed the gate."""
-        network = McLlavaForConditionalGeneration.from_pretrained(folder, dtype=getattr(torch, model.dtype), use_safetensors=True)
+        dtype: torch.dtype = getattr(torch, model.dtype)
+        if is_published(folder):
+            network = load_published(folder, dtype)
+        else:
+            network = McLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
         device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         torch.nn.Module.to(network, device)

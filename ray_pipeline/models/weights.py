@@ -5,7 +5,8 @@ import json
 from pathlib import Path
 from typing import Any
 
-ALLOWED_SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".model"}
+ALLOWED_SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".model", ".jinja"}  # templates run in the library's sandbox
+HARMLESS_NAMES = {".gitattributes"}  # every folder copied from the hub has one
 EMBEDDED = Path(__file__).parent / "embedded"
 _CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
 
@@ -25,7 +26,7 @@ def model_folder(name: str) -> Path:
         raise ModelRefused(f"model {name!r}: no folder there; expected `embedded` or a folder with config.json and *.safetensors")
     files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
     for path in files:
-        if path.suffix not in ALLOWED_SUFFIXES or (path.is_symlink() and not path.resolve().is_file()):
+        if (path.suffix not in ALLOWED_SUFFIXES and path.name not in HARMLESS_NAMES) or (path.is_symlink() and not path.resolve().is_file()):
             raise ModelRefused(
                 f"model {name!r}: refused because of {path.name!r}; expected only {', '.join(sorted(ALLOWED_SUFFIXES))}"
             )
@@ -39,7 +40,7 @@ def model_folder(name: str) -> Path:
 
 def model_digests(folder: Path) -> dict[str, str]:
     """SHA-256 of every file that decides answers, by relative name."""
-    wanted = [path for path in sorted(folder.rglob("*")) if path.suffix in {".json", ".safetensors", ".model", ".txt"}]
+    wanted = [path for path in sorted(folder.rglob("*")) if path.suffix in {".json", ".safetensors", ".model", ".txt", ".jinja"}]
     return {str(path.relative_to(folder)): _digest(path) for path in wanted}
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import pyarrow as pa
 import pyarrow.parquet as pq
 
-from ray_pipeline.synthesis.evaluation import Case
+from ray_pipeline.synthesis.evaluation import CROWD_TASKS, Case
 
 _BOX = pa.struct([("x0", pa.float32()), ("y0", pa.float32()), ("x1", pa.float32()), ("y1", pa.float32()), ("label", pa.string())])
 MANIFEST_SCHEMA = pa.schema(
@@ -29,24 +29,32 @@ MANIFEST_SCHEMA = pa.schema(
 
 @dataclass(frozen=True)
 class Entry:
-    """One manifest row with its picture's encoded bytes; None for a file that does not exist."""
+    """One manifest row with its picture's encoded bytes, None for a file that does not exist, and the boxes of its answer."""
 
     id: str
     file: str
     data: bytes | None
     question: str
     reference: str
-    box: dict[str, Any] | None
+    boxes: tuple[dict[str, Any], ...]
 
 
 def entry_of(case: Case, quality: int = 92) -> Entry:
     """A case as a JPEG file with its truth."""
     packed = io.BytesIO()
     case.rendering.image.convert("RGB").save(packed, "JPEG", quality=quality)
-    x0, y0, x1, y1 = case.question.box_px
-    box = {"x0": x0, "y0": y0, "x1": x1, "y1": y1, "label": case.question.answer or case.question.task}
-    name = f"{case.bucket}-{case.seed % 1_000_000:04d}"
-    return Entry(name, f"{name}.jpg", packed.getvalue(), case.question.text, case.question.answer, box)
+    kind = f"{case.question.task}-" if case.question.task in CROWD_TASKS else ""
+    name = f"{kind}{case.bucket}-{case.seed % 1_000_000:04d}"
+    return Entry(name, f"{name}.jpg", packed.getvalue(), case.question.text, case.question.answer, _boxes(case))
+
+
+def _boxes(case: Case) -> tuple[dict[str, Any], ...]:
+    """The answer's box; of a count, the box of every thing counted."""
+    question, rendering = case.question, case.rendering
+    labelled = [(question.box_px, question.answer or question.task)]
+    if question.task == "count":
+        labelled = [(rendering.thing_boxes_px[k], rendering.scene.things[k].name) for k in question.counted]
+    return tuple(dict(zip(("x0", "y0", "x1", "y1"), box, strict=True), label=label) for box, label in labelled)
 
 
 def broken_entries(healthy: Entry) -> list[Entry]:
@@ -56,9 +64,9 @@ def broken_entries(healthy: Entry) -> list[Entry]:
     question = "What is the text on the red sign?"
     page = b"<!doctype html><html><body>Not found</body></html>"
     return [
-        Entry("missing", "missing.jpg", None, question, "", None),
-        Entry("truncated", "truncated.jpg", healthy.data[: len(healthy.data) // 2], healthy.question, "", None),
-        Entry("lying", "lying.png", page, question, "", None),
+        Entry("missing", "missing.jpg", None, question, "", ()),
+        Entry("truncated", "truncated.jpg", healthy.data[: len(healthy.data) // 2], healthy.question, "", ()),
+        Entry("lying", "lying.png", page, question, "", ()),
     ]
 
 
@@ -75,7 +83,7 @@ def write_archive(folder: Path, entries: Iterable[Entry]) -> Path:
                 "image_uri": f"pictures/{entry.file}",
                 "question": entry.question,
                 "references": [entry.reference],
-                "reference_boxes": [] if entry.box is None else [entry.box],
+                "reference_boxes": list(entry.boxes),
             }
         )
     manifest = folder / "manifest.parquet"

@@ -1,7 +1,7 @@
 """A picture before it has pixels: things with short texts on them, placed without overlap.
 
 Lengths are in *units*: 1 unit is sqrt(width x height) of the picture, so a scene of aspect a is sqrt(a) wide and
-1/sqrt(a) high and can be drawn at any resolution. Within a scene each (colour, kind) pair occurs once, which makes
+1/sqrt(a) high and can be drawn at any resolution. Within a scene sampled here each (colour, kind) pair occurs once, which makes
 "the red tag" a complete description.
 """
 
@@ -97,8 +97,8 @@ def sample_scene(
             continue
         shrink = 1.0 if things or attempt < 20 else 0.7
         height = math.exp(rng.uniform(math.log(bounds[0]), math.log(bounds[1]))) * shrink
-        thing = _thing(rng, kind, colour, max(height, bounds[0]), rng.choice(fonts))
-        placed = _place(rng, scene, thing, things)
+        thing = thing_with_text(rng, kind, colour, max(height, bounds[0]), rng.choice(fonts))
+        placed = place(rng, scene, thing, things)
         if placed is not None:
             things.append(placed)
     if not things:  # one very wide text can fail to fit in a narrow picture: the same seed with shorter capitals
@@ -106,7 +106,11 @@ def sample_scene(
     return Scene(seed, ratio, tuple(things))
 
 
-def _thing(rng: random.Random, kind: str, colour: str, capital: float, font: str) -> Thing:
+def thing_with_text(
+    rng: random.Random, kind: str, colour: str, capital: float, font: str, least: tuple[float, float] = (0.10, 0.26)
+) -> Thing:
+    """A thing around short texts of this capital height, not yet placed. Its sides are drawn from `least` where the text
+    needs less; (0, 0) makes it no larger than its text asks. All lengths in units."""
     rgb = tuple(max(0, min(255, channel + rng.randint(-22, 22))) for channel in COLOURS[colour])
     luminance = 0.3 * rgb[0] + 0.59 * rgb[1] + 0.11 * rgb[2]
     dark = luminance > 128
@@ -121,9 +125,9 @@ def _thing(rng: random.Random, kind: str, colour: str, capital: float, font: str
     text_width = max(len(text) for text in texts) * 0.86 * capital
     text_height = 1.4 * capital + pitch * (len(texts) - 1)
     inner_w, inner_h = {"tag": (1.35, 1.5), "badge": (1.35, 1.8), "plate": (1.2, 1.4)}.get(kind, (1.15, 1.35))
-    least = rng.uniform(0.10, 0.26)
-    width = max(text_width * inner_w, least * rng.uniform(1.0, 1.6))
-    height = max(text_height * inner_h, least * rng.uniform(0.6, 1.0))
+    shortest = rng.uniform(*least)
+    width = max(text_width * inner_w, shortest * rng.uniform(1.0, 1.6))
+    height = max(text_height * inner_h, shortest * rng.uniform(0.6, 1.0))
     if kind == "slip":
         height = max(height, width * rng.uniform(1.0, 1.4))
     if kind == "badge":
@@ -138,13 +142,14 @@ def _thing(rng: random.Random, kind: str, colour: str, capital: float, font: str
     return Thing(kind, colour, (rgb[0], rgb[1], rgb[2]), ink, 0.0, 0.0, width, height, angle, font, lines)
 
 
-def _place(rng: random.Random, scene: Scene, thing: Thing, others: list[Thing]) -> Thing | None:
+def place(rng: random.Random, scene: Scene, thing: Thing, others: list[Thing], gap: float = 0.0) -> Thing | None:
+    """The thing at a random place inside the scene, more than `gap` units from all others; None where none was found."""
     half_w, half_h = _half_extent(thing)
     if 2 * half_w > scene.width or 2 * half_h > scene.height:
         return None
     for _ in range(12):
         cx, cy = rng.uniform(half_w, scene.width - half_w), rng.uniform(half_h, scene.height - half_h)
-        if all(_apart(cx, cy, half_w, half_h, other) for other in others):
+        if all(_apart(cx, cy, half_w + gap, half_h + gap, other) for other in others):
             return Thing(**{**thing.__dict__, "cx": cx, "cy": cy})
     return None
 
