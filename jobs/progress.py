@@ -15,7 +15,7 @@ class Progress:
     def __init__(self, rows: int) -> None:
         self.rows, self.done, self.failed, self.earlier = rows, 0, 0, 0
         self.started = time.monotonic()
-        self.said = 0.0
+        self.said = -LOG_EVERY_S  # the first part is always news
         self.live = sys.stderr.isatty()
 
     def skip(self, rows: int) -> None:

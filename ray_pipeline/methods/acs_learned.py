@@ -25,7 +25,7 @@ METADATA = "air-s 1"  # one entry of JSON: several would be written in an order 
 GRID = 24
 WIDEST = 64  # channels behind the stem for models of many heads; fewer heads carry no more than themselves
 GROUPS = 8
-TOKENS_PER_RASTER = 64  # bounds memory only
+TOKENS_PER_RASTER = 64  # painted one by one side by side: all at once would cost the square of their number
 
 
 def acs_learned(pool: Pool) -> Choice:
@@ -59,12 +59,12 @@ def token_cells(footprints: Footprints, kept_T: Tensor, width: int, height: int,
 
     A row is 0 where the token lies beside the picture.
     """
-    prints = Footprints(footprints.boxes_T4_px[kept_T], footprints.view_T[kept_T], footprints.valid_T[kept_T])
-    rows = []
-    for one_by_one in torch.eye(len(prints)).split(TOKENS_PER_RASTER):
-        maps = rasterise(one_by_one, prints, width, height, grid, grid)
+    rows = [torch.zeros(0, grid * grid)]
+    for few in kept_T.nonzero()[:, 0].split(TOKENS_PER_RASTER):
+        prints = Footprints(footprints.boxes_T4_px[few], footprints.view_T[few], footprints.valid_T[few])
+        maps = rasterise(torch.eye(len(few)), prints, width, height, grid, grid)
         rows.append((maps.deposit_YX * maps.cell_area_px).flatten(1).float())
-    return torch.cat(rows) if rows else torch.zeros(0, grid * grid)
+    return torch.cat(rows)
 
 
 def features(weights_CLHT: Tensor, kept_T: Tensor, cells_VG: Tensor) -> tuple[Tensor, Tensor]:

@@ -96,7 +96,7 @@ def train_regressor(
         ValueError: one image, or held-out queries in which no two candidates differ in IoU.
     """
     training, validation = _split(queries, settings.validation_share, seed)
-    if True:
+    with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)
         regressor = AirS(layers, heads, queries[0].maps_KCNYX.shape[-1], tokens)
     _standardise(regressor, training)
@@ -162,7 +162,7 @@ class _Course:
         self.optimiser = torch.optim.AdamW(regressor.parameters(), lr=settings.rate, weight_decay=settings.decay)
         steps = settings.epochs * math.ceil(len(self.members) / settings.batch)
         warmup = min(settings.warmup_steps, steps // 10)
-        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: _rate(step, warmup, steps))
+        self.schedule = torch.optim.lr_scheduler.LambdaLR(self.optimiser, lambda step: rate_share(step, warmup, steps))
 
     def epoch(self) -> None:
         """Every training candidate once, in random order."""
@@ -185,7 +185,8 @@ class _Course:
         return maps.float(), torch.stack([self.queries[q].scalars_KCN2[k] for q, k in members]).float()
 
 
-def _rate(step: int, warmup: int, steps: int) -> float:
+def rate_share(step: int, warmup: int, steps: int) -> float:
+    """Share of the full learning rate at a step from 0 on: rising linearly to 1, then by a cosine down to 0 at `steps`."""
     if step < warmup:
         return (step + 1) / warmup
     return 0.5 * (1 + math.cos(math.pi * (step - warmup) / max(1, steps - warmup)))

@@ -1,42 +1,148 @@
-"""The real command with the embedded model: killed, stopped, and gone on with."""
+"""The real command with the embedded model: killed, stopped, and gone on with; and stopped at every moment of a run.
+
+No wait here ends at a time of its own: each ends with evidence, or with the time limit of the test. So that a run cannot
+be over before the signal comes, its last picture lies in a store that never answers.
+"""
 
 import os
+import re
 import signal
+import socket
 import subprocess
 import sys
+import tempfile
 import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
+import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 
+import jobs.run
+import ray_pipeline.worker
+from jobs import answer, verify
+from jobs.stopping import STOPPED
 from ray_pipeline.synthesis.archive import entry_of, write_archive
 from ray_pipeline.synthesis.evaluation import cases
+from tests.stand_ins.planted_model import load_planted
 
 ROWS, PART_ROWS = 16, 2
+LATE = "s3://archive/late.jpg"
+# Two model processes: one may wait for the late picture while the other goes on.
+SETTINGS = [f"run.part_rows={PART_ROWS}", "run.actors=2", "fetch.buckets=[archive]", "fetch.attempts=1", "fetch.timeout_s=600"]
 
 
-@pytest.mark.timeout(300)
-def test_killed_then_stopped_then_finished_every_row_is_there_once(tmp_path: Path) -> None:
+class Command:
+    """One process of the command, and what it says on stderr."""
+
+    def __init__(self, manifest: Path, output: Path, ray_folder: Path) -> None:
+        self.output, self.ray_folder = output, ray_folder
+        arguments = ["--manifest", str(manifest), "--output", str(output)]
+        for setting in SETTINGS:
+            arguments += ["--set", setting]
+        self.stderr = tempfile.TemporaryFile()  # noqa: SIM115  # closed in `running`
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", "jobs.answer", *arguments],
+            stdout=subprocess.DEVNULL,
+            stderr=self.stderr,
+            env=os.environ | {"RAY_TMPDIR": str(ray_folder)},
+        )
+
+    def said(self) -> str:
+        """All of stderr up to now."""
+        return os.pread(self.stderr.fileno(), 1 << 20, 0).decode()
+
+    def wait_until(self, holds: Callable[["Command"], object]) -> None:
+        """Wait for evidence; a process that ends without it is a failure."""
+        while not holds(self):
+            assert self.process.poll() is None or holds(self), f"ended with {self.process.returncode}: {self.said()}"
+            time.sleep(0.02)
+
+    def ends_with(self, code: int) -> None:
+        """Wait for its end and for that of all processes of its Ray."""
+        assert self.process.wait() == code, self.said()
+        while processes_in(self.ray_folder):
+            time.sleep(0.02)
+
+
+@contextmanager
+def running(manifest: Path, output: Path, ray_folder: Path) -> Iterator[Command]:
+    command = Command(manifest, output, ray_folder)
+    with command.stderr:
+        try:
+            yield command
+        finally:
+            command.process.kill()
+            command.process.wait()
+
+
+def processes_in(folder: Path) -> list[int]:
+    """Ids of the processes with an open file below the folder: all those of a Ray that keeps its logs there."""
+    found = []
+    for process in Path("/proc").glob("[0-9]*"):
+        try:
+            files = [os.readlink(link) for link in (process / "fd").iterdir()]
+        except OSError:  # it ended, or belongs to somebody else
+            continue
+        if any(file.startswith(f"{folder}/") for file in files):
+            found.append(int(process.name))
+    return found
+
+
+@pytest.fixture
+def ray_folder() -> Iterator[Path]:
+    """Where the Ray of a command keeps its files; a short path, because of the names of its sockets."""
+    with tempfile.TemporaryDirectory(prefix="ray-", dir="/tmp", ignore_cleanup_errors=True) as folder:
+        yield Path(folder)
+
+
+@pytest.fixture
+def deaf_store(monkeypatch: pytest.MonkeyPatch) -> Iterator[socket.socket]:
+    """A store that takes connections and never answers, until it is closed and refuses them."""
+    names = {"AWS_ACCESS_KEY_ID": "k", "AWS_SECRET_ACCESS_KEY": "s", "AWS_DEFAULT_REGION": "us-east-1"}
+    with socket.create_server(("127.0.0.1", 0), backlog=64) as listening:
+        for name, value in {**names, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{listening.getsockname()[1]}"}.items():
+            monkeypatch.setenv(name, value)
+        yield listening
+
+
+def with_late_picture(manifest: Path) -> Path:
+    """The last row's picture lies in the store."""
+    table = pq.read_table(manifest)
+    addresses = [*table["image_uri"].to_pylist()[:-1], LATE]
+    column = pa.array(addresses, pa.string())
+    pq.write_table(table.set_column(table.schema.get_field_index("image_uri"), "image_uri", column), manifest)
+    return manifest
+
+
+@pytest.mark.timeout(400)
+def test_killed_then_stopped_then_finished_every_row_is_there_once(
+    tmp_path: Path, ray_folder: Path, deaf_store: socket.socket
+) -> None:
     entries = [entry_of(case) for case in cases("validation", "medium", ROWS, (0.3, 0.5))]
-    manifest, output = write_archive(tmp_path / "archive", entries), tmp_path / "out"
-    arguments = ["--manifest", str(manifest), "--output", str(output), "--set", f"run.part_rows={PART_ROWS}"]
-    command = [sys.executable, "-m", "jobs.answer", *arguments]
-    assert signalled(command, output, 1, signal.SIGKILL) == -signal.SIGKILL
+    manifest, output = with_late_picture(write_archive(tmp_path / "archive", entries)), tmp_path / "out"
+    with running(manifest, output, ray_folder) as command:
+        command.wait_until(lambda command: readable_parts(command.output))
+        command.process.kill()
+        command.ends_with(-signal.SIGKILL)
     first = set(readable_parts(output))
-    assert not (output / "index.json").exists()
-    code = signalled(command, output, len(first) + 1, signal.SIGTERM)
-    assert code == 4 and first <= set(readable_parts(output))
-    done = subprocess.run(command, capture_output=True, text=True, timeout=200)
-    assert done.returncode == 0, done.stderr
-    ids = [row for name in sorted(readable_parts(output)) for row in pq.read_table(output / "results" / name)["id"].to_pylist()]
-    assert ids == [entry.id for entry in entries]
-    again = subprocess.run(command, capture_output=True, text=True, timeout=100)
-    assert again.returncode == 0 and f"nothing to do: {ROWS} rows" in again.stdout
-    proof = subprocess.run(
-        [sys.executable, "-m", "jobs.verify", "--output", str(output)], capture_output=True, text=True, timeout=100
-    )
-    assert proof.returncode == 0, proof.stdout + proof.stderr
+    assert first and not (output / "index.json").exists()
+    with running(manifest, output, ray_folder) as command:
+        command.wait_until(lambda command: own_rows(command.said()) > 0)
+        command.process.terminate()
+        command.ends_with(STOPPED)
+        assert f"{len(first) * PART_ROWS} of {ROWS} rows are there from an earlier run" in command.said()
+        assert command.said().count("stopped by SIGTERM") == 1 and "Traceback" not in command.said()
+    assert first < set(readable_parts(output)) and not (output / "index.json").exists()
+    deaf_store.close()
+    with running(manifest, output, ray_folder) as command:
+        command.ends_with(0)
+    rows = [row for name in readable_parts(output) for row in pq.read_table(output / "results" / name).to_pylist()]
+    assert [row["id"] for row in rows] == [entry.id for entry in entries]
+    assert [row["status"] for row in rows] == ["ok"] * (ROWS - 1) + ["fetch_failed"]
+    assert verify.main(["--output", str(output), "--manifest", str(manifest)]) == 0
 
 
 def readable_parts(output: Path) -> list[str]:
@@ -47,13 +153,61 @@ def readable_parts(output: Path) -> list[str]:
     return names
 
 
-def signalled(command: list[str], output: Path, parts: int, number: signal.Signals) -> int:
-    """Start, wait until so many parts are there, send the signal; the exit code."""
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL, env={**os.environ})
-    deadline = time.monotonic() + 150
-    while len(readable_parts(output)) < parts:
-        assert process.poll() is None, f"ended with {process.returncode} before {parts} parts were there"
-        assert time.monotonic() < deadline, f"{parts} parts not there in time"
-        time.sleep(0.05)
-    process.send_signal(number)
-    return process.wait(60)
+def own_rows(said: str) -> int:
+    """Rows that came back to this process itself, whatever others may have committed meanwhile."""
+    earlier = re.search(r"^(\d+) of \d+ rows are there", said, re.MULTILINE)
+    done = re.findall(r"^(\d+)/\d+ rows", said, re.MULTILINE)
+    return int(done[-1]) - int(earlier[1]) if earlier and done else 0
+
+
+def hears_signals(command: Command) -> bool:
+    """Whether the process handles SIGTERM; Python alone does not."""
+    status = Path(f"/proc/{command.process.pid}/status").read_text()
+    caught = re.search(r"^SigCgt:\s*([0-9a-f]+)$", status, re.MULTILINE)
+    return bool(caught and int(caught[1], 16) >> (signal.SIGTERM - 1) & 1)
+
+
+MOMENTS: dict[str, Callable[[Command], object]] = {
+    "main has begun": hears_signals,
+    "the run is written down": lambda command: (command.output / "run.json").exists(),
+    "Ray starts": lambda command: list(command.ray_folder.glob("ray/session_2*")),
+}
+
+
+@pytest.mark.parametrize("moment", list(MOMENTS))
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT], ids=["SIGTERM", "SIGINT"])
+def test_a_signal_at_any_moment_and_a_volley_after_it(
+    number: signal.Signals, moment: str, tmp_path: Path, ray_folder: Path, deaf_store: socket.socket
+) -> None:
+    pq.write_table(pa.table({"id": ["late"], "image_uri": [LATE], "question": ["q"]}), tmp_path / "m.parquet")
+    with running(tmp_path / "m.parquet", tmp_path / "out", ray_folder) as command:
+        command.wait_until(MOMENTS[moment])
+        command.process.send_signal(number)
+        while command.process.poll() is None:
+            time.sleep(0.01)
+            command.process.send_signal(signal.SIGINT)
+            command.process.send_signal(signal.SIGTERM)
+        command.ends_with(STOPPED)
+        assert re.fullmatch(r"stopped by SIG(TERM|INT); the same command goes on from what is committed\n", command.said())
+    assert not (tmp_path / "out" / "results").exists()
+
+
+@pytest.mark.usefixtures("ray_session")
+def test_a_signal_while_a_run_is_completed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """All parts are there. Before the index is, the run goes on; after it, there is nothing left to do."""
+    monkeypatch.setattr(ray_pipeline.worker.WorkOrder.__init__, "__defaults__", (False, load_planted))
+    pq.write_table(pa.table({"id": ["a"], "image_uri": ["absent.jpg"], "question": ["q"]}), tmp_path / "m.parquet")
+    arguments = ["--manifest", str(tmp_path / "m.parquet"), "--output", str(tmp_path / "out")]
+    index = tmp_path / "out" / "index.json"
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.run, "build_index", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+        assert answer.main(arguments) == STOPPED and not index.exists()
+    write = jobs.run.write_index
+    with monkeypatch.context() as patch:
+        patch.setattr(jobs.run, "write_index", lambda *arguments: write(*arguments) and signal.raise_signal(signal.SIGINT))
+        assert answer.main(arguments) == STOPPED and index.exists()
+    assert capsys.readouterr().err.count("stopped by") == 2
+    assert answer.main(arguments) == 0
+    assert "nothing to do: 1 rows" in capsys.readouterr().out

@@ -63,6 +63,21 @@ def test_one_readable_candidate_of_several_falls_back() -> None:
     assert choose_among(members(0.4)).predicted_ious == (pytest.approx(0.4),)
 
 
+def test_a_regressor_that_predicts_nothing_falls_back() -> None:
+    """Halves of attention that are finite may still overflow inside a foreign regressor."""
+
+    class Overflowing(TellTale):
+        def predict(self, weights: Sequence[Tensor], footprints: Footprints, width: int, height: int) -> Tensor:
+            return torch.tensor([math.nan, self.second])
+
+        second = math.nan
+
+    assert choose_among(members(0.9, 0.3), regressor=Overflowing()).reason.startswith("fallback: the regressor predicts no")
+    Overflowing.second = 0.2
+    choice = choose_among(members(0.9, 0.3), regressor=Overflowing())
+    assert choice.index == 1 and choice.predicted_ious == (None, pytest.approx(0.2))
+
+
 def test_layers_are_handed_over_in_the_regressors_order() -> None:
     weights = torch.arange(3.0)[None, :, None, None].expand(4, 3, 1, 4) / 10
     regressor = TellTale((9, 5))
@@ -155,6 +170,33 @@ def test_every_channel_coordinate_and_place_matters() -> None:
     known = regressor.predict([weights], prints, WIDTH, HEIGHT)
     for swapped in (weights.flip(0), weights.flip(1), weights.flip(2), weights.flip(3)):
         assert abs(known - regressor.predict([swapped], prints, WIDTH, HEIGHT)).item() > 1e-6
+
+
+def test_every_parameter_takes_part() -> None:
+    regressor = small()
+    random = torch.Generator().manual_seed(8)
+    regressor(torch.rand(2, 4, 6, 12, 12, generator=random), torch.rand(2, 4, 6, 2, generator=random)).sum().backward()
+    assert [name for name, one in regressor.named_parameters() if one.grad is None or not one.grad.abs().max() > 0] == []
+
+
+def test_scalars_are_measured_by_the_training_set() -> None:
+    regressor = small()
+    random = torch.Generator().manual_seed(8)
+    maps, scalars = torch.rand(1, 4, 6, 12, 12, generator=random), torch.rand(1, 4, 6, 2, generator=random)
+    plain = regressor(maps, (scalars - 0.4) / 0.5)
+    regressor.scalar_mean.fill_(0.4)
+    regressor.scalar_spread.fill_(0.5)
+    assert regressor(maps, scalars).item() == pytest.approx(plain.item(), abs=1e-6)
+
+
+def test_dropped_channels_are_not_seen() -> None:
+    regressor = small()
+    random = torch.Generator().manual_seed(8)
+    maps, scalars = torch.rand(1, 4, 6, 12, 12, generator=random), torch.rand(1, 4, 6, 2, generator=random)
+    kept = torch.tensor([[1.0, 1, 0, 1, 1, 1]])
+    known = regressor(maps, scalars, kept)
+    maps[:, :, 2], scalars[:, :, 2] = 5.0, 5.0
+    assert torch.equal(known, regressor(maps, scalars, kept)) and not torch.equal(known, regressor(maps, scalars))
 
 
 def test_saved_and_loaded_it_predicts_the_same() -> None:

@@ -8,6 +8,7 @@ import torch
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from ray_pipeline.geometry.footprints import join
 from ray_pipeline.methods.agreement import (
     all_agree,
     cluster,
@@ -23,7 +24,7 @@ from ray_pipeline.methods.agreement import (
     random_answer,
 )
 from schemas.picture import Box
-from tests.ray_pipeline.methods.made_pools import FAR, FIRST, NEAR, SHIFTED, candidate, head, one_head_each, pool, profile
+from tests.ray_pipeline.methods.made_pools import FAR, FIRST, NEAR, SHIFTED, candidate, head, line, one_head_each, pool, profile
 
 PUBLISHED = [candidate(box, index) for index, box in enumerate((FIRST, SHIFTED, NEAR))]
 TRUTH = (100.0, 100, 120, 120)
@@ -154,6 +155,21 @@ def test_inside_mass_counts_parts_of_tokens() -> None:
     members = [candidate(box, k, weights=weights) for k, box in enumerate(boxes)]
     choice = inside_mass(pool(members, method="inside_mass", layers=(0,), profile=profile(one_head_each())))
     assert choice.index == 1 and "0.625" in choice.reason  # (0.05 + 0.2) / 0.4 against 0.25
+
+
+def test_inside_mass_reads_the_finest_view_and_valid_heads_alone() -> None:
+    """A thumbnail that looks left, crops that look right; the head of y0 sees nothing while the first box is written."""
+    prints = join([line(4, 0), line(4, 1)])
+    rows = torch.tensor([0.9, 0.0, 0.0, 0.0, 0.01, 0.01, 0.01, 0.07]).expand(4, 1, 2, 8).clone()
+    spoiled = rows.clone()
+    spoiled[1, 0, 0] = 0
+    boxes = [(0.0, 0, 160, 480), (480.0, 0, 640, 480)]
+    members = [candidate(box, k, weights=one) for k, (box, one) in enumerate(zip(boxes, (spoiled, rows), strict=True))]
+    known = profile([head("x0"), head("y0", 0, 0), head("y0", 0, 1)])
+    choice = inside_mass(pool(members, prints, "inside_mass", layers=(0,), profile=known))
+    assert choice.index == 1 and "0.700" in choice.reason
+    choice = inside_mass(pool(members, prints, "inside_mass", layers=(0,), profile=profile([head("x0"), head("y0")])))
+    assert choice.reason.startswith("fallback: no valid head left for y0; medoid")
 
 
 def test_inside_mass_without_attention_falls_back() -> None:

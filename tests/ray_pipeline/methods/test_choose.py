@@ -146,6 +146,7 @@ def test_ten_answers_alike_are_no_fallback(method: str) -> None:
 def test_boxes_are_cut_to_the_picture() -> None:
     _, chosen = talk(settings("likeliest", 2), answer("a", (600.0, 400, 700, 500), box_logprob=-0.1), answer("b", FAR))
     assert chosen.generation.box_px == chosen.choice.box_px == (600, 400, 640, 480) == chosen.records[0].box_px
+    assert not chosen.choice.fell_back  # two boxes are enough
 
 
 def test_answers_of_no_probability_are_no_record() -> None:

@@ -15,6 +15,7 @@ from ray_pipeline.methods.regressor_training import (
     feature_query,
     pearson,
     quality,
+    rate_share,
     spearman,
     train_regressor,
 )
@@ -93,6 +94,22 @@ def test_bins_weigh_by_the_root_of_their_size() -> None:
     weights = bin_weights(iou)
     assert weights.mean().item() == pytest.approx(1.0)
     assert (weights / weights[-1]).tolist() == pytest.approx([0.5] * 4 + [1.0] * 3)
+
+
+def test_candidates_count_by_their_weight(queries: list[FeatureQuery], monkeypatch: pytest.MonkeyPatch) -> None:
+    """Of no weight they teach nothing, however long they are looked at."""
+    monkeypatch.setattr("ray_pipeline.methods.regressor_training.bin_weights", torch.zeros_like)
+    short, long = (replace(SETTINGS, epochs=epochs, decay=0.0) for epochs in (1, 3))
+    first, second = (train_regressor(queries[:20], LAYERS, HEADS, 1, settings=one).regressor for one in (short, long))
+    assert first.to_bytes() == second.to_bytes()
+
+
+@pytest.mark.parametrize(
+    ("step", "share"), [(0, 0.25), (2, 0.75), (3, 1.0), (4, 1.0), (8, 0.75), (10, 0.5), (12, 0.25), (16, 0.0)]
+)
+def test_the_rate_warms_up_and_ends_at_nothing(step: int, share: float) -> None:
+    """Four steps up, twelve down along a cosine: a third of the way it has lost a quarter."""
+    assert rate_share(step, 4, 16) == pytest.approx(share)
 
 
 @pytest.mark.parametrize(
