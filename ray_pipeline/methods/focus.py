@@ -6,7 +6,7 @@ Legend: H heads, T visual tokens, Y X cells. Boxes are pixels of the picture.
 import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass
-from typing import TypeVar
+from typing import Literal, TypeVar
 
 from torch import Tensor
 
@@ -70,14 +70,14 @@ ReadRegion = Callable[[VisualTokens, Box, Probe], Generator[Request, Reply, Read
 class Reader:
     """A method that reads importance maps.
 
-    `whole_decoder`: it needs a prefix through all layers, not only up to the one it reads. `comparable`: maps of two blocks
-    of a picture are on one scale as they are.
+    `whole_decoder`: it needs a prefix through all layers, not only up to the one it reads. `background`: what its maps of two
+    blocks of a picture are divided by before they lie side by side.
     """
 
     name: str
     read: ReadRegion
     whole_decoder: bool
-    comparable: bool
+    background: Literal["median", "mean"]
 
 
 def expect(kind: type[AnyReply], reply: Reply) -> AnyReply:

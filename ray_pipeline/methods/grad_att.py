@@ -33,5 +33,5 @@ def read_grad_att(tokens: VisualTokens, region_px: Box, probe: Probe) -> Generat
     return Reading(map_YX, f"gradient of token {reply.token}, ahead by {reply.margin:.3g}")
 
 
-# The scale hangs on each block's own likeliest token, so blocks are not comparable as they are.
-GRAD_ATT = Reader("grad_att", read_grad_att, whole_decoder=True, comparable=False)
+# The scale hangs on each block's own likeliest token, and little of a block matters to it: the background, as in rel-att.
+GRAD_ATT = Reader("grad_att", read_grad_att, whole_decoder=True, background="median")

@@ -3,6 +3,7 @@
 Arrays of numpy, float32 as published. Legend: Y X pixels, 3 colours in 0..1.
 """
 
+import math
 from typing import Any
 
 import numpy as np
@@ -29,10 +30,10 @@ def detail_mask(high_pass_YX: NDArray[Any]) -> NDArray[np.bool_]:
 
 
 def _blurred(pixels_YX3: NDArray[np.float32]) -> NDArray[np.float32]:
-    side = float(np.exp(-0.5 / BLUR_SIGMA**2))
-    side, middle = np.float32(side / (1 + 2 * side)), np.float32(1 / (1 + 2 * side))
+    tap = math.exp(-0.5 / BLUR_SIGMA**2)
+    side, middle = np.float32(tap / (1 + 2 * tap)), np.float32(1 / (1 + 2 * tap))
     rows = np.pad(pixels_YX3, ((1, 1), (0, 0), (0, 0)), mode="reflect")
-    down = side * rows[:-2] + middle * rows[1:-1] + side * rows[2:]
+    down: NDArray[np.float32] = side * rows[:-2] + middle * rows[1:-1] + side * rows[2:]
     columns = np.pad(down, ((0, 0), (1, 1), (0, 0)), mode="reflect")
     blurred: NDArray[np.float32] = side * columns[:, :-2] + middle * columns[:, 1:-1] + side * columns[:, 2:]
     return blurred

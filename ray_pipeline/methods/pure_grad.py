@@ -43,7 +43,7 @@ def published_pure_grad_map(view: ViewGradient, pixels_YX3: NDArray[np.uint8]) -
     question, generic = view.norms_QYX.detach().cpu().float()
     height, width = question.shape
     squashed = Image.fromarray(pixels_YX3).resize((width, height), Image.Resampling.BILINEAR)
-    mask = torch.from_numpy(detail_mask(high_pass(np.asarray(squashed, np.float32) / 255)))
+    mask = torch.from_numpy(detail_mask(high_pass(np.asarray(squashed, np.float32) / np.float32(255))))
     return patch_sums(question / generic * mask, view.block_px) / view.block_px**2
 
 
@@ -77,7 +77,7 @@ def _patches(view: ViewGradient, number: int, region_px: Box) -> tuple[Tensor, F
         values[inside] = guarded_ratio(question, generic) * torch.from_numpy(detail_mask(high_pass(pixels)))
         counted[inside] = 1
     sums, counts = patch_sums(values, view.block_px), patch_sums(counted, view.block_px)
-    prints = grid_footprints(_patched(view, sums), *sums.shape, number)
+    prints = grid_footprints(_patched(view, sums), len(sums), sums.shape[1], number)
     seen_T = counts.flatten() > 0
     return (sums / counts.clamp(min=1)).flatten(), Footprints(prints.boxes_T4_px, prints.view_T, seen_T)
 
@@ -119,5 +119,5 @@ def read_pure_grad(tokens: VisualTokens, region_px: Box, probe: Probe) -> Genera
     return Reading(map_YX, "pixel gradients of tokens " + " and ".join(str(token) for token in reply.tokens_Q))
 
 
-# The quotient's scale hangs on each block's own likeliest tokens, so blocks are not comparable as they are.
-PURE_GRAD = Reader("pure_grad", read_pure_grad, whole_decoder=True, comparable=False)
+# The quotient's scale hangs on each block's own likeliest tokens. Patches without detail make the median say nothing.
+PURE_GRAD = Reader("pure_grad", read_pure_grad, whole_decoder=True, background="mean")

@@ -38,8 +38,8 @@ def published_rel_att_map(question_T: Tensor, generic_T: Tensor, tokens: VisualT
     Raises:
         ValueError: the tokens form no plain grid.
     """
-    question, generic = on_published_grid(torch.stack([question_T, generic_T]), tokens)
-    return question / generic
+    maps = on_published_grid(torch.stack([question_T, generic_T]), tokens)
+    return maps[0] / maps[1]
 
 
 def read_rel_att(tokens: VisualTokens, region_px: Box, probe: Probe) -> Generator[Request, Reply, Reading]:
@@ -57,6 +57,5 @@ def read_rel_att(tokens: VisualTokens, region_px: Box, probe: Probe) -> Generato
     return Reading(rel_att_map(question_T, generic_T, tokens.footprints, region_px))
 
 
-# A block's quotient needs no scaling: both prompts look through one softmax over the same block, and where the question
-# raises the attention to all of a block, that is a finding. A common mean would erase it.
-REL_ATT = Reader("rel_att", read_rel_att, whole_decoder=False, comparable=True)
+# In a block that shows the thing asked for, the question leaves all the rest: blocks have their backgrounds in common.
+REL_ATT = Reader("rel_att", read_rel_att, whole_decoder=False, background="median")

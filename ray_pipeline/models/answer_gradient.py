@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ray_pipeline.models.attention_rows import RowGradient
-from ray_pipeline.models.prefix import Chunk, PrefixState, continue_batch
+from ray_pipeline.models.prefix import EMPTY, Chunk, PrefixState, continue_batch, extended_states, up_to
 from ray_pipeline.models.segment import Segment
 
 
@@ -88,14 +88,15 @@ def question_gradients(
 ) -> tuple[list[list[Tensor]], list[int]]:
     """Per question the gradients for all `leaves` that `picture` was computed from, and the token differentiated.
 
-    Picture and all questions are one pass: the questions see the picture, not each other. One backward pass a question,
-    since norms are taken per question.
+    The picture runs once, with its graph, up to the last layer's keys and values: nobody reads what comes after them. The
+    questions follow, packed. One backward pass a question, since norms are taken per question.
     """
-    chunk = Chunk((picture, *questions), trunk=True)
-    hidden = continue_batch(decoder, [PrefixState((), (), 0)], [chunk], axes=axes).hidden
+    shown, asked = [Chunk((picture,))], [Chunk(tuple(questions))]
+    states = extended_states([EMPTY], continue_batch(decoder, [EMPTY], shown, up_to(decoder, 1), axes), shown)
+    hidden = continue_batch(decoder, states, asked, axes=axes).hidden
     if hidden is None:
         raise RuntimeError("no row was asked for, and yet the decoder stopped early")
-    logits = head(hidden[0, chunk.last_indices[1:]]).float()
+    logits = head(hidden[0, asked[0].last_indices]).float()
     chosen, _ = answer_tokens(logits, [None] * len(questions))
     scalars = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
     gradients = [

@@ -17,6 +17,7 @@ from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
 ROW_ATTENTION = "fovea_rows"
+TILE = 192  # queries; smaller ones skip more keys and start more kernels
 
 
 class LayersDone(Exception):
@@ -36,6 +37,7 @@ class RowRequest:
     rows_BHRS: dict[int, Tensor] = field(default_factory=dict)
 
     def wants(self, layer: int | None) -> bool:
+        """Whether rows of this layer are asked for."""
         return layer in self.layers
 
     def take(self, layer: int, rows_BHRS: Tensor) -> None:
@@ -49,36 +51,50 @@ class RowRequest:
             raise LayersDone
 
 
-@dataclass(frozen=True)
+@dataclass
 class SharedPrefix:
-    """Keys and values that N candidates of a row share without a copy: per layer (B, Hkv, P, D).
+    """Keys and values that N candidates of a row share without a copy, per layer (B, Hkv, P, D), and their own tails.
 
-    `bias_BP` is added to the scores: 0 where a key may be seen, -inf where it is padding, log(factor) where attention to
-    it is multiplied. Each candidate's own tail is in the cache and wholly visible to it.
+    `bias_BP` is added to the scores: 0 where a key may be seen, -inf where it is padding, log(factor) where attention to it
+    is multiplied. A candidate sees its whole tail; `room` is the longest tail there can be, `written` how long it is.
     """
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
     bias_BP: Tensor
+    count: int
+    room: int
+    written: int = 0
+    tails: dict[int, tuple[Tensor, Tensor]] = field(default_factory=dict)
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """One query per candidate over prefix and tail: output (B N, 1, H, D), weights (B N, H, 1, P + tail) in fp32."""
         keys, values = self.keys[layer], self.values[layer]
+        own_keys, own_values = self._tail(layer, key, value)
         batch, groups, length, width = keys.shape
         rows, heads = query.shape[0], query.shape[1]
-        count, share = rows // batch, heads // groups
+        count, share = self.count, heads // groups
         own = query.view(rows, groups, share, width)
         folded = own.view(batch, count, groups, share, width).transpose(1, 2).reshape(batch, groups, count * share, width)
         common = (folded @ keys.transpose(2, 3)).float() * scale + self.bias_BP[:, None, None]
         common = common.view(batch, groups, count, share, length).transpose(1, 2).reshape(rows, groups, share, length)
-        tail = (own @ key.transpose(2, 3)).float() * scale
+        tail = (own @ own_keys.transpose(2, 3)).float() * scale
         weights = torch.cat([common, tail], -1).softmax(-1)
         spread = weights.to(values.dtype)
         shared = spread[..., :length].view(batch, count, groups, share, length).transpose(1, 2)
         output = shared.reshape(batch, groups, count * share, length) @ values
         output = output.view(batch, groups, count, share, width).transpose(1, 2).reshape(rows, groups, share, width)
-        output = output + spread[..., length:] @ value
+        output = output + spread[..., length:] @ own_values
         return output.reshape(rows, 1, heads, width), weights.reshape(rows, heads, 1, -1)
+
+    def _tail(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
+        """The tails with this step's key and value (B N, Hkv, 1, D) written into them, in place."""
+        if layer not in self.tails:
+            shape = (*key.shape[:2], self.room, key.shape[3])
+            self.tails[layer] = key.new_empty(shape), value.new_empty(shape)
+        keys, values = self.tails[layer]
+        keys[:, :, self.written], values[:, :, self.written] = key[:, :, 0], value[:, :, 0]
+        return keys[:, :, : self.written + 1], values[:, :, : self.written + 1]
 
 
 @dataclass
@@ -147,8 +163,38 @@ def _row_attention(
         row_request.take(int(layer), attention_rows(query, key, attention_mask, scale, row_request.positions_BR))  # type: ignore[arg-type]
     if row_gradient is not None and row_gradient.layer == layer:
         return row_gradient.attend(query, key, value, attention_mask, scale), None
-    output, _ = sdpa_attention_forward(module, query, key, value, attention_mask, dropout=dropout, scaling=scaling, **kwargs)
-    return output, None
+    return _tiled(module, query, key, value, attention_mask, dropout, scaling, kwargs), None
+
+
+def _tiled(
+    module: torch.nn.Module,
+    query: Tensor,
+    key: Tensor,
+    value: Tensor,
+    mask: Tensor | None,
+    dropout: float,
+    scaling: float | None,
+    kwargs: dict[str, Any],
+) -> Tensor:
+    """SDPA, a long masked chunk in tiles of queries: behind its last key no tile sees anything, so that part is left out.
+
+    A mask hides from the kernel that a chunk is causal; with tiles it saves nearly what a causal kernel would.
+    """
+    queries, keys = query.shape[2], key.shape[2]
+    if mask is None or queries < 2 * TILE:
+        output: Tensor = sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs)[0]
+        return output
+    outputs = []
+    for start in range(0, queries, TILE):
+        stop = min(start + TILE, queries)
+        seen = keys - queries + stop
+        outputs.append(
+            sdpa_attention_forward(
+                module, query[:, :, start:stop], key[:, :, :seen], value[:, :, :seen], mask[:, :, start:stop, :seen],
+                dropout=dropout, scaling=scaling, **kwargs,
+            )[0]
+        )  # fmt: skip
+    return torch.cat(outputs, 1)
 
 
 # Function and mask under one name: without the mask function no mask is built and a continuation is silently wrong.

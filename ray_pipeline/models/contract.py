@@ -222,14 +222,16 @@ class Abilities:
     """What a family can honour, known from its config.json alone, so that the rest is refused before anything is loaded.
 
     `layers` of the decoder; `focus` methods; `boxes`: it writes boxes with readable rows (needed to CHOOSE by attention);
-    `crops`: views of its own choosing (multi-crop); `fits`: ways to fit a picture to the input; `resolution`: the input's
-    side may be chosen; `official`: tokens form the one plain grid of the published code; `profiled_layer` to look at.
+    `crops`: views of its own choosing (multi-crop); `budget`: the number of visual tokens may be chosen; `fits`: ways to fit
+    a picture to the input; `resolution`: the input's side may be chosen; `official`: tokens form the one plain grid of the
+    published code; `profiled_layer` to look at.
     """
 
     layers: int
     focus: frozenset[str]
     boxes: bool
     crops: bool
+    budget: bool
     fits: frozenset[str]
     resolution: bool
     official: bool

@@ -24,7 +24,7 @@ from ray_pipeline.models.box_text import BoxText
 from ray_pipeline.models.contract import Encode, Generate, Generation, ReadAttention, Sample, Sampling, VisualTokens
 from ray_pipeline.models.decoding import GREEDY, Task, Written, token_log_probability, write
 from ray_pipeline.models.generation import generation
-from ray_pipeline.models.prefix import EMPTY, Chunk, PrefixState, continue_batch, extended_states
+from ray_pipeline.models.prefix import EMPTY, Chunk, PrefixState, continue_batch, extended_states, up_to
 from ray_pipeline.models.prompt_text import PromptText
 from ray_pipeline.models.region_bias import region_bias
 from ray_pipeline.models.segment import Segment, joined
@@ -145,11 +145,7 @@ class DecoderFamily(ABC):
         states = [request.behind.state.prefix if request.behind else EMPTY for request, _, _ in rows]
         wrapped = [self.wrap(visual, zoomed=request.behind is not None) for request, _, visual in rows]
         chunks = [Chunk((segment,)) for segment, _ in wrapped]
-        request = None
-        if stop is not None:
-            nothing = torch.zeros(len(rows), 0, dtype=torch.long, device=self.decoder.device)
-            request = RowRequest((stop,), nothing, stop_after_rows=True)
-        continued = continue_batch(self.decoder, states, chunks, request, self.axes)
+        continued = continue_batch(self.decoder, states, chunks, up_to(self.decoder, len(rows), stop), self.axes)
         new = extended_states(states, continued, chunks)
         return [
             self._tokens(request, views, state, old.length + slots)

@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
-from transformers import DynamicCache, PreTrainedModel
+from transformers import PreTrainedModel
 
 from ray_pipeline.models.attention_rows import RowRequest, SharedPrefix
 from ray_pipeline.models.contract import Sampling
@@ -123,9 +123,9 @@ class _Run:
         seen = seen.masked_fill(~prompt.key_real, -torch.inf)
         if bias is not None:
             seen[:, : bias.shape[1]] += bias
-        self.prefix = SharedPrefix([keys for keys, _ in layers], [values for _, values in layers], seen)
-        self.tails = DynamicCache()
         self.count = sampling.count
+        room = max(task.most_tokens)
+        self.prefix = SharedPrefix([keys for keys, _ in layers], [values for _, values in layers], seen, self.count, room)
         self.columns = [own + prompt.prefix_pad - state.length for own, state in zip(task.columns, task.states, strict=False)]
         self.positions = torch.tensor(
             [state.position + prompt_.step for state, prompt_ in zip(task.states, task.prompts, strict=True)],
@@ -152,12 +152,14 @@ class _Run:
         greedy = log_p.argmax(-1)
         if all(draw.greedy for draw in self.draws):
             return greedy
-        host = log_p.cpu()
-        return torch.tensor([draw.token(host[k], int(greedy[k])) for k, draw in enumerate(self.draws)], device=log_p.device)
+        p = (log_p.cpu().double() / self.sampling.temperature).softmax(-1)
+        drawn = [draw.token(p[k]) if not draw.greedy else int(greedy[k]) for k, draw in enumerate(self.draws)]
+        return torch.tensor(drawn, device=log_p.device)
 
     def _note(self, log_p: Tensor, chosen: Tensor, rows: dict[int, Tensor] | None) -> None:
         scores = self.task.score(log_p, chosen).tolist()
-        entropies = torch.special.entr(log_p.exp()).sum(-1).tolist()
+        entropies = -(log_p.exp() * log_p.clamp(min=-1e4)).sum(-1)  # 0 ln 0 = 0
+        nats = entropies.tolist()
         kept = self._visual(rows) if rows else None
         for k, (one, token) in enumerate(zip(self.written, chosen.tolist(), strict=True)):
             if one.finished or len(one.ids) >= self.most[k]:
@@ -167,7 +169,7 @@ class _Run:
                 continue
             one.ids.append(token)
             one.log_p.append(scores[k])
-            one.entropies.append(entropies[k])
+            one.entropies.append(nats[k])
             if kept is not None:
                 one.rows_LHT.append(kept[k])
 
@@ -182,33 +184,35 @@ class _Run:
         positions = (self.positions + step)[:, None]
         hidden: Tensor = self.decoder(
             inputs_embeds=self.decoder.get_input_embeddings()(tokens)[:, None],
-            attention_mask=torch.ones(count, 1, 1, step + 1, dtype=torch.bool, device=device),
+            attention_mask=torch.ones(count, 1, 1, 1, dtype=torch.bool, device=device),
             position_ids=positions if self.task.axes == 1 else positions.expand(self.task.axes, -1, -1),
-            past_key_values=self.tails,
-            use_cache=True,
+            use_cache=False,
             shared_prefix=self.prefix,
             row_request=request,
         ).last_hidden_state
+        self.prefix.written = step + 1
         return hidden[:, 0], request.rows_BHRS if request else None
 
 
 class _Draw:
-    """Chooses one candidate's tokens: the likeliest, or by inverting the nucleus's cumulative distribution.
+    """Draws one candidate's tokens from the nucleus, with random numbers of its own: nothing but seed, index and model count.
 
-    One uniform number a token, from a generator of the candidate's own: a draw depends on nothing but seed, index and model.
+    A token drawn from the whole distribution is kept if it belongs to the nucleus: if the tokens likelier than it hold less
+    than `top_p`. That is a draw from the nucleus, renormalised, without sorting the vocabulary.
     """
+
+    TRIES = 64  # each is kept with probability top_p or more
 
     def __init__(self, sampling: Sampling, index: int) -> None:
         self.greedy = sampling.greedy_first and index == 0
-        self.temperature, self.top_p = sampling.temperature, sampling.top_p
+        self.top_p = sampling.top_p
         self.generator = torch.Generator().manual_seed((sampling.seed * 1_000_003 + index) % 2**63)
 
-    def token(self, log_p: Tensor, greedy: int) -> int:
-        """One token of a log-distribution (vocabulary,) on the host."""
-        if self.greedy:
-            return greedy
-        p, order = (log_p.double() / self.temperature).softmax(-1).sort(descending=True, stable=True)
+    def token(self, p: Tensor) -> int:
+        """One token of a distribution (vocabulary,) in double precision on the host; the likeliest where luck runs out."""
         total = p.cumsum(0)
-        kept = max(1, int((total - p < self.top_p).sum()))
-        u = torch.rand((), generator=self.generator, dtype=torch.float64) * total[kept - 1]
-        return int(order[min(int(torch.searchsorted(total[:kept], u, right=True)), kept - 1)])
+        for u in torch.rand(self.TRIES, generator=self.generator, dtype=torch.float64).tolist():
+            token = min(int(torch.searchsorted(total, u * float(total[-1]), right=True)), len(p) - 1)
+            if self.top_p >= 1 or float(p[p > p[token]].sum()) < self.top_p:
+                return token
+        return int(p.argmax())

@@ -3,7 +3,7 @@
 import difflib
 import json
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from transformers.utils.logging import disable_progress_bar
 
@@ -19,7 +19,16 @@ from schemas.job import JobSettings
 from schemas.methods import RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 
-FAMILIES = {  # `model_type` of config.json -> adapter
+
+class Adapter(Protocol):
+    """What a family's class can do before anything is loaded."""
+
+    def abilities(self, config: dict[str, Any]) -> Abilities: ...
+
+    def load(self, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family: ...
+
+
+FAMILIES: dict[str, Adapter] = {  # `model_type` of config.json -> adapter
     "instructblip": InstructBlip,
     "internvl": InternVl,
     "llava": Llava,
@@ -37,20 +46,36 @@ def check_family(settings: JobSettings) -> Path:
         ModelRefused: the folder, its model type, or a setting this model cannot honour.
     """
     folder = model_folder(settings.model.name)
-    config = json.loads((folder / "config.json").read_bytes())
-    kind = config.get("model_type")
-    if kind not in FAMILIES:
-        near = difflib.get_close_matches(str(kind), FAMILIES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelRefused(f"model_type {kind!r} in {folder / 'config.json'}; expected one of {sorted(FAMILIES)}{hint}")
-    able = FAMILIES[kind].abilities(config)
+    kind, able = _abilities(folder)
     for refusal in (
-        _refine(kind, settings.refine, able), _select(kind, settings.select, able), _views(kind, settings.views, able),
-        _prompt(kind, settings.prompt, able),
+        _refine(kind, settings.refine, able), _official(kind, settings, able), _boost(kind, settings, able),
+        _select(kind, settings.select, able), _views(kind, settings.views, able), _prompt(kind, settings.prompt, able),
     ):  # fmt: skip
         if refusal:
             raise ModelRefused(refusal)
     return folder
+
+
+def _abilities(folder: Path) -> tuple[str, Abilities]:
+    """The folder's model type and what it can honour."""
+    file = folder / "config.json"
+    config = json.loads(file.read_bytes())
+    kind = config.get("model_type") if isinstance(config, dict) else None
+    if kind not in FAMILIES:
+        near = difflib.get_close_matches(str(kind), FAMILIES, 1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        raise ModelRefused(f"model_type {kind!r} in {file}; expected one of {sorted(FAMILIES)}{hint}")
+    for part in (config, *(inner for inner in config.values() if isinstance(inner, dict))):
+        if quantised := part.get("quantization_config"):
+            method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
+            raise ModelRefused(f"{kind} weights quantised by {method!r} in {file}; expected float32, float16 or bfloat16")
+    try:
+        return kind, FAMILIES[kind].abilities(config)
+    except ModelRefused:
+        raise
+    except Exception as error:  # whatever the library makes of a stranger's configuration
+        reason = " ".join(f"{type(error).__name__}: {error}".split())[:200]
+        raise ModelRefused(f"{file} is no configuration of {kind}: {reason}") from None
 
 
 def _refine(kind: str, refine: RefineSettings, able: Abilities) -> str | None:
@@ -65,10 +90,35 @@ def _refine(kind: str, refine: RefineSettings, able: Abilities) -> str | None:
             f"refine.layer is null and this {kind} revision has no profile; expected a decoder layer, 0..{able.layers - 1}"
             " (about half way up is a fair first choice), or a profile"
         )
-    if refine.mode == "official" and not able.official:
-        return f"refine.mode 'official' with {kind}; the published code needs one plain grid of tokens, expected 'corrected'"
-    if refine.boost != 1.0 and not able.boost:
-        return f"refine.boost {refine.boost} with {kind}; its attention to a region cannot be reweighted, expected 1"
+    return None
+
+
+def _official(kind: str, settings: JobSettings, able: Abilities) -> str | None:
+    """The published code maps the one plain grid of one view, and knows one method and one crop."""
+    refine, views = settings.refine, settings.views
+    if refine.method == "none" or refine.mode != "official":
+        return None
+    asked = f"refine.mode 'official' with {kind}"
+    if not able.official:
+        return f"{asked}; the published code needs one plain grid of tokens, expected 'corrected'"
+    if refine.method == "auto" or refine.regions > 1:
+        return f"{asked}, method {refine.method!r} and {refine.regions} region(s); one method and one region are published"
+    if views.max_crops or views.num_tokens is not None:
+        shown = f"max_crops {views.max_crops} and num_tokens {views.num_tokens}"
+        return f"{asked} and views of {shown}; the published code needs one plain grid of tokens, expected 0 and null"
+    if "centre_crop" in able.fits and views.fit != "centre_crop":
+        return f"{asked} and views.fit {views.fit!r}; the published code shows a picture's middle, expected 'centre_crop'"
+    return None
+
+
+def _boost(kind: str, settings: JobSettings, able: Abilities) -> str | None:
+    if settings.refine.boost == 1.0:
+        return None
+    asked = f"refine.boost {settings.refine.boost:g} with {kind}"
+    if not able.boost:
+        return f"{asked}; its attention to a region cannot be reweighted, expected 1"
+    if settings.select.method != "greedy":
+        return f"{asked} and select.method {settings.select.method!r}; sampled candidates are not reweighted, expected 1"
     return None
 
 
@@ -79,12 +129,17 @@ def _select(kind: str, select: SelectSettings, able: Abilities) -> str | None:
 
 
 def _views(kind: str, views: ViewSettings, able: Abilities) -> str | None:
-    if views.max_crops and not able.crops:
-        return f"views.max_crops {views.max_crops} with {kind}; it cuts a picture by its own rule, expected 0"
-    if views.num_tokens is not None and not able.crops:
-        return f"views.num_tokens {views.num_tokens} with {kind}; it shows every token it makes, expected null"
+    if not able.crops and (views.max_crops or views.policy != "strict"):
+        asked = f"views.max_crops {views.max_crops}, policy {views.policy!r} with {kind}"
+        return f"{asked}; it cuts a picture by its own rule, expected 0 and 'strict'"
+    if not able.budget and (views.num_tokens is not None or views.token_split != "official"):
+        asked = f"views.num_tokens {views.num_tokens}, token_split {views.token_split!r} with {kind}"
+        return f"{asked}; it shows every token it makes, expected null and 'official'"
+    if views.num_tokens is not None and views.num_tokens <= views.max_crops:
+        asked = f"views.num_tokens {views.num_tokens} for up to {views.max_crops + 1} views with {kind}"
+        return f"{asked}; expected at least one token a view"
     if views.fit is not None and views.fit not in able.fits:
-        return f"views.fit {views.fit!r} with {kind}; it can do {_listed(able.fits)}"
+        return f"views.fit {views.fit!r} with {kind}; it can do {_listed(able.fits)}, expected null or one of them"
     if views.resolution_px is not None and not able.resolution:
         return f"views.resolution_px {views.resolution_px} with {kind}; its input has a fixed size, expected null"
     if views.zoom_px is not None and not able.resolution:
@@ -93,13 +148,15 @@ def _views(kind: str, views: ViewSettings, able: Abilities) -> str | None:
 
 
 def _prompt(kind: str, prompt: PromptSettings, able: Abilities) -> str | None:
+    if prompt.question is not None and "{question}" not in prompt.question:
+        return f"prompt.question {prompt.question!r} with {kind}; expected a text that holds {{question}}"
     if prompt.template != "locate" or able.boxes or prompt.question is not None:
         return None
     return f"prompt.template 'locate' with {kind}; it writes no boxes, expected short or plain"
 
 
 def _listed(names: frozenset[str]) -> str:
-    return ", ".join(sorted(names)) or "nothing"
+    return ", ".join(sorted(names)) or "nothing but its own rule"
 
 
 def load_family(model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:

@@ -30,7 +30,7 @@ from ray_pipeline.models.prefix import EMPTY, Chunk, continue_batch
 from ray_pipeline.models.query_former import Queried, QueryFormer, chained
 from ray_pipeline.models.segment import Segment
 from ray_pipeline.models.square_input import Preprocessing, read_preprocessing, squashed, whole_pixels
-from ray_pipeline.models.weights import ModelRefused
+from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 
@@ -71,9 +71,11 @@ class InstructBlip(DecoderFamily):
     @classmethod
     def load(cls, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> "InstructBlip":
         """Load safetensors, both tokenizers and image settings from a folder that has passed the gate."""
-        network = InstructBlipForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, model.dtype), use_safetensors=True
+        loaded: Any = InstructBlipForConditionalGeneration.from_pretrained(
+            folder, dtype=getattr(torch, model.dtype), use_safetensors=True, output_loading_info=True
         )
+        network, report = loaded
+        refuse_partial_weights(folder, report)
         device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         if not (folder / "qformer_tokenizer").is_dir():
@@ -99,6 +101,7 @@ class InstructBlip(DecoderFamily):
             focus=frozenset({"rel_att", "grad_att", "pure_grad", "auto"}),
             boxes=False,
             crops=False,
+            budget=False,
             fits=frozenset({"squash"}),
             resolution=False,
             official=True,

@@ -21,7 +21,7 @@ from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.internvl_tiles import TileGrid, TileRule, tile_boxes, tile_footprints, tile_pixels
 from ray_pipeline.models.segment import Segment, joined
 from ray_pipeline.models.square_input import Preprocessing, read_preprocessing, whole_pixels
-from ray_pipeline.models.weights import ModelRefused
+from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 
@@ -72,9 +72,11 @@ class InternVl(DecoderFamily):
     @classmethod
     def load(cls, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> "InternVl":
         """Load safetensors, tokenizer and image settings from a folder that has passed the gate."""
-        network = InternVLForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, model.dtype), use_safetensors=True
+        loaded: Any = InternVLForConditionalGeneration.from_pretrained(
+            folder, dtype=getattr(torch, model.dtype), use_safetensors=True, output_loading_info=True
         )
+        network, report = loaded
+        refuse_partial_weights(folder, report)
         device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         torch.nn.Module.to(network, device)
@@ -97,6 +99,7 @@ class InternVl(DecoderFamily):
             focus=frozenset({"rel_att", "grad_att", "pure_grad", "auto"}),
             boxes=True,
             crops=False,
+            budget=False,
             fits=frozenset({"squash"}),
             resolution=True,
             official=False,  # tiles and a thumbnail are no plain grid

@@ -27,10 +27,11 @@ from ray_pipeline.models.box_text import BoxText, read_fractions
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.segment import Segment
-from ray_pipeline.models.square_input import FITS, Frame, Preprocessing, frame_footprints, read_preprocessing
-from ray_pipeline.models.weights import ModelRefused
+from ray_pipeline.models.square_input import FITS, Frame, Preprocessing, frame_footprints, read_preprocessing, within_cut
+from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
+from schemas.status import RowFailure, Status
 
 VIEWS_PER_TOWER_CALL = 16  # bounds the tower's activations; chunking does not change results
 QUESTION_ROOM = 256  # positions of the decoder's context that pictures leave to question and answer
@@ -90,8 +91,7 @@ class Llava(DecoderFamily):
             folder, dtype=getattr(torch, model.dtype), use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
         )
         network, report = loaded
-        if missing := sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"]):
-            raise ModelRefused(f"{folder}: weights lack or misfit {len(missing)} tensors, first {missing[:3]}, expected all")
+        refuse_partial_weights(folder, report)
         cls._check(network.config)
         preprocessing = read_preprocessing(folder, network.config.vision_config.image_size)
         device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
@@ -112,6 +112,7 @@ class Llava(DecoderFamily):
             focus=frozenset({"rel_att", "grad_att", "pure_grad", "auto"}),
             boxes=True,
             crops=True,
+            budget=False,
             fits=frozenset(FITS),
             resolution=False,
             official=True,
@@ -134,7 +135,7 @@ class Llava(DecoderFamily):
         views = []
         for number, box in enumerate(request.boxes_px, first_number):
             frame = self.fit(request.picture, box, self.preprocessing)
-            prints = frame_footprints(frame, self.patch_px, number)
+            prints = within_cut(frame_footprints(frame, self.patch_px, number), request.picture, box)
             side = self.preprocessing.side_px // self.patch_px
             views.append(View(box, self.normalised([frame])[0], prints, frame, (side, side)))
         self.check_room(request, sum(len(view.footprints) for view in views))
@@ -163,13 +164,14 @@ class Llava(DecoderFamily):
         """Beyond its context the decoder would write noise.
 
         Raises:
-            ValueError: the views leave no room for a question.
+            RowFailure: skipped, where the views leave no room for a question.
         """
         if (short := tokens - self.room(request)) > 0:
             most = self.config.text_config.max_position_embeddings
-            raise ValueError(
+            raise RowFailure(
+                Status.SKIPPED,
                 f"{tokens} visual tokens in {len(request.boxes_px)} views, {short} too many for a context of {most} positions"
-                f" that keeps {QUESTION_ROOM} for the question; expected fewer views or regions"
+                f" that keeps {QUESTION_ROOM} for the question; expected fewer views or regions",
             )
 
     def room(self, request: Encode) -> int:

@@ -23,11 +23,11 @@ from transformers import (
 from ray_pipeline.geometry.footprints import Footprints, join
 from ray_pipeline.models.any_res import Tiling, canvas, newline_footprint, packed, tile_footprints, tile_frames, tiling
 from ray_pipeline.models.box_text import BoxText
-from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient
+from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.llava import PUBLISHED_TURN, Llava, Turn
 from ray_pipeline.models.segment import Segment
-from ray_pipeline.models.square_input import Frame, Preprocessing, frame_footprints, squashed, whole_pixels
+from ray_pipeline.models.square_input import Frame, Preprocessing, frame_footprints, squashed, whole_pixels, within_cut
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import PromptSettings, ViewSettings
 from schemas.picture import Box
@@ -111,7 +111,8 @@ class LlavaNext(Llava):
         layout = tiling(x1 - x0, y1 - y0, self.config.image_grid_pinpoints, side, self.patch_px)
         whole = squashed(request.picture, box_px, self.preprocessing)
         shown = canvas(request.picture, box_px, layout)
-        prints = [frame_footprints(whole, self.patch_px, number), tile_footprints(shown.placement, layout, number + 1)]
+        tiles = within_cut(tile_footprints(shown.placement, layout, number + 1), request.picture, box_px)
+        prints = [frame_footprints(whole, self.patch_px, number), tiles]
         return self._view(box_px, ShownTiles((whole, *tile_frames(shown, layout)), layout), join(prints))
 
     def _untiled(self, request: Encode, box_px: Box, number: int) -> View:
@@ -136,3 +137,7 @@ class LlavaNext(Llava):
     def read_box(self, raw: str, question: str) -> BoxText:
         """None: the frame of its numbers is not documented."""
         return DecoderFamily.read_box(self, raw, question)
+
+    def box_px(self, values: tuple[float, ...], tokens: VisualTokens) -> Box:
+        """None either."""
+        return DecoderFamily.box_px(self, values, tokens)

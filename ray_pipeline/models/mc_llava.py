@@ -26,6 +26,7 @@ from ray_pipeline.models.mc_llava_checkpoint import is_published, load_published
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.multicrop_tokens import coordinates, split_tokens
 from ray_pipeline.models.segment import Segment
+from ray_pipeline.models.weights import refuse_partial_weights
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
 
@@ -71,7 +72,11 @@ class McLlava(DecoderFamily):
         if is_published(folder):
             network = load_published(folder, dtype)
         else:
-            network = McLlavaForConditionalGeneration.from_pretrained(folder, dtype=dtype, use_safetensors=True)
+            loaded: Any = McLlavaForConditionalGeneration.from_pretrained(
+                folder, dtype=dtype, use_safetensors=True, output_loading_info=True
+            )
+            network = loaded[0]
+            refuse_partial_weights(folder, loaded[1])
         device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
         torch.nn.Module.to(network, device)
@@ -85,9 +90,10 @@ class McLlava(DecoderFamily):
             focus=frozenset({"rel_att", "grad_att", "pure_grad", "auto"}),
             boxes="<zoom>" in str((config.get("prompt") or {}).get("zoom", "")),  # the published card documents no boxes
             crops=True,
+            budget=True,
             fits=frozenset({"squash"}),
             resolution=False,
-            official=True,
+            official=_plain_grid(config),
             boost=True,
             profiled_layer=(config.get("focus") or {}).get("layer"),
         )
@@ -155,14 +161,24 @@ class McLlava(DecoderFamily):
         return own
 
     def read_box(self, raw: str, question: str) -> BoxText:
-        """Location tokens, 0..999 of a view."""
-        return read_locations(raw)
+        """Location tokens, 0..999 of a view, where the model has any."""
+        return super().read_box(raw, question) if self.first_location is None else read_locations(raw)
 
     def box_px(self, values: tuple[float, ...], tokens: VisualTokens) -> Box:
         """0..999 of the zoomed view, or of the whole picture where none was shown; the middle of each bin."""
+        if self.first_location is None:
+            return super().box_px(values, tokens)
         view = Placement.squashed(tokens.state.zoom_px or tokens.boxes_px[0], LOCATIONS)
         x0, y0, x1, y1 = view.to_picture(torch.tensor(values, dtype=torch.float64) + 0.5).tolist()
         return x0, y0, x1, y1
+
+
+def _plain_grid(config: dict[str, Any]) -> bool:
+    """Whether one view gives all of its patches, and so the plain grid of the published code."""
+    vision = config.get("vision_config") or {}
+    patches = (int(vision.get("image_size", 384)) // int(vision.get("patch_size", 14))) ** 2
+    budget = config.get("num_tokens", patches - 1)
+    return not config.get("drop_first_feature", True) and (budget is None or budget >= patches)
 
 
 def view_pixels(picture: Picture, box_px: Box, side_px: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:

@@ -39,12 +39,10 @@ EMPTY = PrefixState((), (), 0)
 class Chunk:
     """What one row adds behind its prefix: segments that see the prefix and themselves, not each other.
 
-    Positions restart for every segment, so that each equals a prompt of its own. With `trunk`, the first segment is seen
-    by all others, which go on from its end: a prefix computed in the same call.
+    Positions restart for every segment, so that each equals a prompt of its own.
     """
 
     segments: tuple[Segment, ...]
-    trunk: bool = False
 
     @property
     def length(self) -> int:
@@ -57,11 +55,6 @@ class Chunk:
             total += len(segment)
             ends.append(total - 1)
         return ends
-
-    def starts(self, position: int) -> list[int]:
-        """Position of each segment's first token behind a prefix that ends before `position`."""
-        behind = position + self.segments[0].step if self.trunk else position
-        return [position] + [behind] * (len(self.segments) - 1)
 
 
 @dataclass
@@ -117,12 +110,13 @@ def continue_batch(
     for row, (state, chunk) in enumerate(zip(states, chunks, strict=True)):
         key_real[row, longest - state.length : longest + chunk.length] = True
         at = 0
-        for number, (segment, start) in enumerate(zip(chunk.segments, chunk.starts(state.position), strict=True)):
-            positions[:, row, at : at + len(segment)] = segment.positions(start, axes)
+        for number, segment in enumerate(chunk.segments):
+            positions[:, row, at : at + len(segment)] = segment.positions(state.position, axes)
             segment_of[row, at : at + len(segment)] = number
             at += len(segment)
-    mask = _mask(key_real[:, :longest], segment_of, [chunk.trunk for chunk in chunks])
-    if bias_BP is not None:
+    plain = not longest and all(len(chunk.segments) == 1 and chunk.length == width for chunk in chunks)
+    mask = None if plain else _mask(key_real[:, :longest], segment_of)  # without one, the kernel knows it is causal
+    if bias_BP is not None and mask is not None:
         mask = _additive(mask, bias_BP, embeds.dtype)
     try:
         hidden = decoder(
@@ -135,25 +129,38 @@ def continue_batch(
     return Continued(hidden, cache, key_real, longest, [chunk.length for chunk in chunks], depth)
 
 
+def up_to(decoder: PreTrainedModel, rows: int, layer: int | None = None) -> RowRequest:
+    """A request for nothing but to stop once a layer's keys and values are there, by default the last one's.
+
+    A prefix needs no more: what the last layer makes of it is read by nobody.
+    """
+    last = int(decoder.config.num_hidden_layers) - 1
+    nothing = torch.zeros(rows, 0, dtype=torch.long, device=decoder.device)
+    return RowRequest((last if layer is None else layer,), nothing, stop_after_rows=True)
+
+
 def extended_states(states: Sequence[PrefixState], continued: Continued, chunks: Sequence[Chunk]) -> list[PrefixState]:
     """The rows' new prefixes after single-segment chunks: old keys and values joined with the chunk's own."""
-    new = []
     layers = continued.layers
-    for row, (state, chunk) in enumerate(zip(states, chunks, strict=True)):
-        start, stop = continued.prefix_pad - state.length, continued.prefix_pad + chunk.length
-        keys = tuple(keys[row, :, start:stop].clone() for keys, _ in layers)
-        values = tuple(values[row, :, start:stop].clone() for _, values in layers)
-        new.append(PrefixState(keys, values, state.position + chunk.segments[0].step))
-    return new
+    if len(states) == 1:  # one row alone has no padding in it: nothing to cut, no copy
+        cuts = [[(keys[0], values[0]) for keys, values in layers]]
+    else:
+        spans = [
+            (continued.prefix_pad - state.length, continued.prefix_pad + chunk.length)
+            for state, chunk in zip(states, chunks, strict=True)
+        ]
+        cuts = [[(k[row, :, a:b].clone(), v[row, :, a:b].clone()) for k, v in layers] for row, (a, b) in enumerate(spans)]
+    return [
+        PrefixState(tuple(k for k, _ in own), tuple(v for _, v in own), state.position + chunk.segments[0].step)
+        for own, state, chunk in zip(cuts, states, chunks, strict=True)
+    ]
 
 
-def _mask(prefix_real_BP: Tensor, segment_of_BQ: Tensor, trunks: Sequence[bool]) -> Tensor:
+def _mask(prefix_real_BP: Tensor, segment_of_BQ: Tensor) -> Tensor:
     """(B, 1, Q, K) bool. A padding query sees padding, so that no row of the softmax is empty."""
     width = segment_of_BQ.shape[1]
     causal = torch.ones(width, width, dtype=torch.bool, device=segment_of_BQ.device).tril()
-    same = segment_of_BQ[:, :, None] == segment_of_BQ[:, None, :]
-    trunk = torch.tensor(trunks, device=segment_of_BQ.device)[:, None, None] & (segment_of_BQ == 0)[:, None, :]
-    own = causal & (same | (trunk & (segment_of_BQ >= 0)[:, :, None]))
+    own = causal & (segment_of_BQ[:, :, None] == segment_of_BQ[:, None, :])
     seen = prefix_real_BP[:, None].expand(-1, width, -1)
     return torch.cat([seen, own], -1)[:, None]
 
@@ -184,10 +191,19 @@ def _deepstack(chunks: Sequence[Chunk], width: int) -> dict[str, Any]:
 def _joined_cache(states: Sequence[PrefixState], longest: int) -> DynamicCache:
     cache = DynamicCache()
     for layer in range(len(states[0].keys)):
-        keys = torch.stack([_left_padded(state.keys[layer], longest) for state in states])
-        values = torch.stack([_left_padded(state.values[layer], longest) for state in states])
-        cache.update(keys, values, layer)
+        cache.update(
+            _stacked([state.keys[layer] for state in states], longest),
+            _stacked([state.values[layer] for state in states], longest),
+            layer,
+        )
     return cache
+
+
+def _stacked(tensors_HPD: Sequence[Tensor], length: int) -> Tensor:
+    """(B, H, length, D), left-padded; a view where there is but one row."""
+    if len(tensors_HPD) == 1:
+        return tensors_HPD[0][None]
+    return torch.stack([_left_padded(tensor, length) for tensor in tensors_HPD])
 
 
 def _left_padded(tensor_HPD: Tensor, length: int) -> Tensor:

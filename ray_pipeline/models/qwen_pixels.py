@@ -16,6 +16,7 @@ from torch import Tensor
 from ray_pipeline.geometry.placement import Placement
 from ray_pipeline.models.square_input import resized, whole_pixels
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure, Status
 
 MOST_ELONGATED = 200  # longer side over shorter; beyond, the published resizing refuses
 
@@ -98,13 +99,14 @@ def fitted_size(width: float, height: float, rule: PixelRule) -> tuple[int, int]
     """Width and height that a cut is resized to, the published way (mc_llava 9.5).
 
     Raises:
-        ValueError: no area, or one side more than 200 times the other.
+        ValueError: no area.
+        RowFailure: skipped, where one side is more than 200 times the other.
     """
     if min(width, height) <= 0:
         raise ValueError(f"view {width} x {height}, expected both above 0")
-    if max(width, height) / min(width, height) > MOST_ELONGATED:
-        raise ValueError(f"view {width} x {height}: one side is {max(width, height) / min(width, height):.0f} times the other; "
-                         f"expected at most {MOST_ELONGATED}")  # fmt: skip
+    if (aspect := max(width, height) / min(width, height)) > MOST_ELONGATED:
+        shape = f"{width:g} x {height:g} px, one side {aspect:.0f} times the other"
+        raise RowFailure(Status.SKIPPED, f"{shape}; this model can be shown at most {MOST_ELONGATED} times")
     block = rule.block_px
     columns, rows = round(width / block), round(height / block)
     if columns * rows * block**2 > rule.most_area_px:
@@ -137,7 +139,7 @@ def fitted_view(picture: Picture, box_px: Box, rule: PixelRule, zoom_px: int = 0
     """The view of a box, cut along whole pixels inside the picture. A cut smaller than `zoom_px` squared is enlarged to it.
 
     Raises:
-        ValueError: the box lies outside the picture, or what `fitted_size` refuses.
+        ValueError, RowFailure: the box lies outside the picture, or what `fitted_size` refuses.
     """
     x0, y0, x1, y1 = whole_pixels(picture, box_px)
     grow = max(1.0, zoom_px / math.sqrt((x1 - x0) * (y1 - y0)))

@@ -42,7 +42,7 @@ from ray_pipeline.models.qwen_pixels import (
 from ray_pipeline.models.qwen_positions import TokenGrid, prompt_positions
 from ray_pipeline.models.qwen_prompt import Turn, published_turn, template_turn
 from ray_pipeline.models.segment import Segment, joined
-from ray_pipeline.models.weights import ModelRefused
+from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 
@@ -117,10 +117,7 @@ class QwenVl(DecoderFamily):
         network, report = kind.network.from_pretrained(
             folder, dtype=getattr(torch, model.dtype), use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
         )
-        if missing := sorted(report["missing_keys"]) + sorted(str(key) for key in report["mismatched_keys"]):
-            raise ModelRefused(
-                f"{folder}: weights lack or misfit {len(missing)} tensors, first {missing[:3]}; expected all of them"
-            )
+        refuse_partial_weights(folder, report)
         device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
         torch.nn.Module.to(network, device)
         tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
@@ -148,6 +145,7 @@ class QwenVl(DecoderFamily):
             focus=frozenset({"rel_att", "grad_att", "pure_grad", "auto"}),
             boxes=True,
             crops=False,
+            budget=False,
             fits=frozenset(),
             resolution=True,
             official=True,

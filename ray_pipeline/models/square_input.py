@@ -21,6 +21,7 @@ from ray_pipeline.geometry.footprints import Footprints, grid_footprints
 from ray_pipeline.geometry.placement import Placement
 from ray_pipeline.models.weights import ModelRefused
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure, Status
 
 Pixels = NDArray[np.uint8]
 BAND_PX = 2**22  # a long picture's padded square is never in memory as a whole
@@ -111,15 +112,14 @@ def centre_cropped(picture: Picture, box_px: Box, preprocessing: Preprocessing) 
     """The shorter side fills the input, and the ends of the longer one are cut off: invisible, as published.
 
     Raises:
-        ValueError: one side is more than 200 times the other.
+        RowFailure: skipped, where one side is more than 200 times the other.
     """
     x0, y0, x1, y1 = whole_pixels(picture, box_px)
     width, height, side = x1 - x0, y1 - y0, preprocessing.side_px
     short = min(width, height)
     if max(width, height) > MOST_ASPECT * short:
-        raise ValueError(
-            f"{width} x {height} px in a centre crop, expected an aspect ratio of at most {MOST_ASPECT}; fit by padding"
-        )
+        shape = f"{width} x {height} px in a centre crop"
+        raise RowFailure(Status.SKIPPED, f"{shape}, expected an aspect ratio of at most {MOST_ASPECT}; fit by padding")
     new_width, new_height = int(side * width / short), int(side * height / short)
     left, top = (new_width - side) // 2, (new_height - side) // 2
     pixels = resized(picture.pixels_YX3[y0:y1, x0:x1], new_width, new_height)[top : top + side, left : left + side]
@@ -146,6 +146,18 @@ def frame_footprints(frame: Frame, patch_px: int, view: int) -> Footprints:
     side_px = len(frame.pixels_YX3)
     patches = side_px // patch_px
     return grid_footprints(frame.box_px, patches, patches, view, patch_share=patches * patch_px / side_px)
+
+
+def within_cut(footprints: Footprints, picture: Picture, box_px: Box) -> Footprints:
+    """Footprints of a box's view that end where its pixels do, although the picture goes on: padding shows nothing of it.
+
+    Tokens that see padding alone are left without area. Beyond the picture's own edges footprints reach as before.
+    """
+    x0, y0, x1, y1 = whole_pixels(picture, box_px)
+    low = [edge if edge > 0 else -math.inf for edge in (x0, y0)]
+    high = [edge if edge < end else math.inf for edge, end in ((x1, picture.width), (y1, picture.height))]
+    boxes = footprints.boxes_T4_px
+    return replace(footprints, boxes_T4_px=boxes.clamp(boxes.new_tensor(low * 2), boxes.new_tensor(high * 2)))
 
 
 def resized(pixels_YX3: Pixels, width: int, height: int) -> Pixels:

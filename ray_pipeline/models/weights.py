@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -26,16 +27,28 @@ def model_folder(name: str) -> Path:
         raise ModelRefused(f"model {name!r}: no folder there; expected `embedded` or a folder with config.json and *.safetensors")
     files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
     for path in files:
-        if (path.suffix not in ALLOWED_SUFFIXES and path.name not in HARMLESS_NAMES) or (path.is_symlink() and not path.resolve().is_file()):
+        if (path.suffix not in ALLOWED_SUFFIXES and path.name not in HARMLESS_NAMES) or (
+            path.is_symlink() and not path.resolve().is_file()
+        ):
             raise ModelRefused(
                 f"model {name!r}: refused because of {path.name!r}; expected only {', '.join(sorted(ALLOWED_SUFFIXES))}"
             )
         if path.suffix == ".json":
             _refuse_code(name, path)
-    names = {path.name for path in files}
+    names = {path.name for path in files if path.parent == folder}
     if "config.json" not in names or not any(file.endswith(".safetensors") for file in names):
         raise ModelRefused(f"model {name!r}: has {sorted(names)[:6]}; expected config.json and at least one *.safetensors")
     return folder
+
+
+def refuse_partial_weights(folder: Path, report: Mapping[str, Any]) -> None:
+    """The library draws at random what a folder does not hold; `report` is its `output_loading_info`.
+
+    Raises:
+        ModelRefused: tensors are missing or have another shape.
+    """
+    if missing := sorted(str(key) for key in [*report["missing_keys"], *report["mismatched_keys"]]):
+        raise ModelRefused(f"{folder}: weights lack or misfit {len(missing)} tensors, first {missing[:3]}; expected all of them")
 
 
 def model_digests(folder: Path) -> dict[str, str]:

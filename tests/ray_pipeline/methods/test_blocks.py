@@ -1,6 +1,7 @@
 """Large pictures block by block: the published table, corrected layouts, and maps laid on the picture where they belong."""
 
-from collections.abc import Sequence
+import math
+from collections.abc import Callable, Sequence
 from itertools import pairwise
 from typing import Any
 
@@ -11,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from ray_pipeline.geometry.footprints import grid_footprints
-from ray_pipeline.methods.blocks import block_grid
+from ray_pipeline.methods.blocks import block_grid, over_background
 from ray_pipeline.methods.focus import Focus, Question
 from ray_pipeline.methods.importance import tiled
 from ray_pipeline.methods.slots import FOCUS
@@ -29,6 +30,8 @@ from ray_pipeline.models.contract import (
 )  # fmt: skip
 from schemas.picture import Box, Picture
 from tests.stand_ins.focus_talk import DEFAULTS, GENERIC, crops_tokens, drive, grid_tokens, holds, picture, refine, seen
+
+NAN = math.nan
 
 
 @pytest.mark.parametrize(
@@ -205,15 +208,30 @@ def test_a_picture_is_cut_where_a_side_is_too_long(width: int, height: int, bloc
     assert sum(isinstance(request, Encode) for request in asked) == blocks
 
 
-def test_scales_of_gradients_are_levelled_and_quotients_are_not() -> None:
+@pytest.mark.parametrize(
+    ("cells", "median", "mean"),
+    [
+        ([[2.0, 2.0, 2.0, 10.0]], [[1.0, 1.0, 1.0, 5.0]], [[0.5, 0.5, 0.5, 2.5]]),
+        ([[1.0, 3.0, NAN, 5.0, 11.0]], [[0.25, 0.75, NAN, 1.25, 2.75]], [[0.2, 0.6, NAN, 1.0, 2.2]]),
+        ([[0.0, 0.0, 0.0, 4.0]], [[0.0, 0.0, 0.0, 4e4]], [[0.0, 0.0, 0.0, 4.0]]),  # a median that is no background
+        ([[0.0, 0.0]], [[0.0, 0.0]], [[0.0, 0.0]]),
+        ([[NAN, NAN]], [[NAN, NAN]], [[NAN, NAN]]),
+    ],
+)
+def test_background(cells: list[list[float]], median: list[list[float]], mean: list[list[float]]) -> None:
+    map_YX = torch.tensor(cells, dtype=torch.float64)
+    for background, expected in (("median", median), ("mean", mean)):
+        levelled = over_background(map_YX, background)  # type: ignore[arg-type]
+        assert torch.allclose(levelled, torch.tensor(expected, dtype=torch.float64), equal_nan=True)
+
+
+@pytest.mark.parametrize(("method", "level"), [("rel_att", torch.median), ("grad_att", torch.median), ("pure_grad", torch.mean)])
+def test_blocks_meet_at_their_backgrounds(method: str, level: Callable[[torch.Tensor], torch.Tensor]) -> None:
     thing, shown = (10.0, 10.0, 40.0, 40.0), picture(800, 400, (0, 0, 800, 400))
-    grad, _ = focus_on("grad_att", shown, thing, block_px=400)
-    assert grad.map_YX is not None and grad.boxes_px and holds(grad.boxes_px[0], thing)
-    halves = grad.map_YX[:, : grad.map_YX.shape[1] // 2], grad.map_YX[:, grad.map_YX.shape[1] // 2 :]
-    assert float(halves[0].mean()) == pytest.approx(1) and float(halves[1].mean()) == pytest.approx(1)
-    quotient, _ = focus_on("rel_att", shown, thing, block_px=400)
-    assert quotient.map_YX is not None
-    assert float(quotient.map_YX[:, : quotient.map_YX.shape[1] // 2].mean()) > 1.5 * float(quotient.map_YX[:, -6:].mean())
+    focus, _ = focus_on(method, shown, thing, block_px=400)
+    assert focus.map_YX is not None and focus.boxes_px and holds(focus.boxes_px[0], thing)
+    half = focus.map_YX.shape[1] // 2
+    assert float(level(focus.map_YX[:, :half])) == pytest.approx(1) and float(level(focus.map_YX[:, half:])) == pytest.approx(1)
 
 
 def test_published_blocks_keep_their_scales() -> None:

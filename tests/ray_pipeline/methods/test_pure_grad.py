@@ -162,9 +162,9 @@ def test_padding_and_its_border_are_not_looked_at() -> None:
     plain = picture(600, 280, (0, 0, 600, 280))
     view = view_of(plain, (0.0, -160.0, 600.0, 440.0), (300, 90, 350, 140), 50.0)  # one patch
     cells = pure_grad_map([view], (0.0, 0.0, 600.0, 280.0))
-    assert float(cells.max()) < 4.2 and cells.isfinite().all()
     row, column = divmod(int(cells.argmax()), cells.shape[1])
     assert 90 <= (row + 0.5) * 280 / len(cells) <= 140 and 300 <= (column + 0.5) * 600 / cells.shape[1] <= 350
+    assert cells.isfinite().all() and float(cells[[0, 1, -2, -1]].max()) < 0.2 and float(cells.max()) > 1
 
 
 def test_pixels_behind_the_last_patch_belong_to_none() -> None:

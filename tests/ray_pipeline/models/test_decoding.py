@@ -100,9 +100,9 @@ def test_candidates_do_not_depend_on_batch_or_number(model: LlamaForCausalLM) ->
     ],
 )
 def test_draws_follow_the_nucleus(top_p: float, temperature: float, expected: tuple[float, ...]) -> None:
-    log_p = torch.tensor([0.3, 0.5, 0.2]).log()  # sorted: tokens 1, 0, 2
+    p = torch.tensor([0.3, 0.5, 0.2], dtype=torch.float64) ** (1 / temperature)  # sorted: tokens 1, 0, 2
     draw = _Draw(Sampling(1, temperature, top_p, seed=1, greedy_first=False), 0)
-    drawn = [draw.token(log_p, 1) for _ in range(4000)]
+    drawn = [draw.token(p / p.sum()) for _ in range(4000)]
     for token, share in zip((1, 0, 2), expected, strict=True):
         assert drawn.count(token) / 4000 == pytest.approx(share, abs=0.03)
         assert share or token not in drawn

@@ -17,6 +17,7 @@ from ray_pipeline.models.llava import Llava
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure
 from tests.stand_ins import tiny_models
 
 CPU = ModelSettings(device="cpu")
@@ -192,9 +193,11 @@ def test_views_beyond_the_decoders_context_are_refused(family: Llava) -> None:
     picture = picture_of(64, 48)
     tokens = family.encode([Encode(picture, (whole(picture),) * 2)])[0]
     most = (4096 - 256 - 1) // 36
-    with pytest.raises(ValueError, match=rf"{36 * (most + 1)} visual tokens in {most + 1} views, .* context of 4096 positions"):
+    with pytest.raises(
+        RowFailure, match=rf"skipped: {36 * (most + 1)} visual tokens in {most + 1} views, .* context of 4096 positions"
+    ):
         family.views(Encode(picture, (whole(picture),) * (most + 1)), 0)
-    with pytest.raises(ValueError, match="expected fewer views or regions"):
+    with pytest.raises(RowFailure, match="expected fewer views or regions"):
         family.views(Encode(picture, (whole(picture),) * (most - 1), tokens), 2)
     assert len(family.views(Encode(picture, (whole(picture),) * most), 0)) == most
 

@@ -15,6 +15,7 @@ from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure
 from tests.stand_ins import tiny_models
 
 CPU = ModelSettings(device="cpu")
@@ -129,9 +130,9 @@ def test_where_tiles_do_not_fit_the_context_the_crop_is_shown_without(folder: Pa
     assert zoomed.footprints.valid_T[first:].tolist() == ([True] * 36 + [False]) * 2
     assert zoomed.footprints.view_T[first:].unique().tolist() == [-1, 2, 4]
     assert family.generate([Generate(zoomed, "What?", 3)])[0].tokens <= 3
-    with pytest.raises(ValueError, match="expected fewer views or regions"):
+    with pytest.raises(RowFailure, match="expected fewer views or regions"):
         family.encode([Encode(picture, (crops[0],), zoomed)])
-    with pytest.raises(ValueError, match=rf"2 views, {first - 74} too many for a context of {tight}"):
+    with pytest.raises(RowFailure, match=rf"2 views, {first - 74} too many for a context of {tight}"):
         family.encode([Encode(picture, (whole(picture),) * 2)])
 
 

@@ -95,7 +95,10 @@ def test_only_tokens_near_a_changed_rectangle_change(rectangle: tuple[int, int, 
     pixels[y0:y1, x0:x1] = 255 - pixels[y0:y1, x0:x1]
     embed = family.model.vision_tower.embeddings
     with torch.no_grad():
-        a, b = (embed(family.views(Encode(picture, (whole(picture),)), 0)[0].pixels[None]) for picture in (before, Picture(pixels, "1" * 64)))
+        a, b = (
+            embed(family.views(Encode(picture, (whole(picture),)), 0)[0].pixels[None])
+            for picture in (before, Picture(pixels, "1" * 64))
+        )
     changed = (a - b).abs().amax(-1)[0, 1:] > 1e-4
     prints = family.encode([Encode(before, (whole(before),))])[0].footprints.boxes_T4_px
     slack = 2 * max(337, 211) / 384 * 2  # bicubic reaches two input pixels beyond

@@ -15,6 +15,7 @@ from ray_pipeline.models.qwen_vl import QwenVl
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure
 from tests.stand_ins.tiny_models import TINY
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
@@ -141,7 +142,7 @@ def test_a_small_picture_is_not_enlarged(folders: dict[str, Path]) -> None:
 
 def test_longer_strips_than_the_tower_was_made_for_are_refused(family: QwenVl) -> None:
     picture = picture_of(402, 2)
-    with pytest.raises(ValueError, match="at most 200"):
+    with pytest.raises(RowFailure, match="at most 200"):
         family.encode([Encode(picture, (whole(picture),))])
 
 

@@ -25,6 +25,7 @@ from ray_pipeline.models.qwen_pixels import (
     tower_grid,
 )
 from schemas.picture import Picture
+from schemas.status import RowFailure
 
 BARE = {"size": {"shortest_edge": 3136, "longest_edge": 1_003_520}}  # the library's class default
 
@@ -62,16 +63,22 @@ def test_published_sizes(rule: PixelRule, size: tuple[int, int], shown: tuple[in
 @given(st.integers(1, 9000), st.integers(1, 9000), st.sampled_from([QWEN2_5_VL, QWEN3_VL, QWEN2_5_VL.capped(448)]))
 def test_sizes_are_the_library_s(width: int, height: int, rule: PixelRule) -> None:
     if max(width, height) / min(width, height) > 200:
-        with pytest.raises(ValueError, match="at most 200"):
+        with pytest.raises(RowFailure, match="skipped: .* at most 200"):
             fitted_size(width, height, rule)
         return
     high, wide = smart_resize(height, width, rule.block_px, rule.least_area_px, rule.most_area_px)
     assert fitted_size(width, height, rule) == (wide, high)
 
 
-@pytest.mark.parametrize("size", [(0, 5), (5, -1), (201, 1), (1, 300)])
-def test_shapes_that_cannot_be_shown_are_refused(size: tuple[int, int]) -> None:
-    with pytest.raises(ValueError, match="expected"):
+@pytest.mark.parametrize("size", [(0, 5), (5, -1)])
+def test_shapes_without_area_are_refused(size: tuple[int, int]) -> None:
+    with pytest.raises(ValueError, match="expected both above 0"):
+        fitted_size(*size, QWEN2_5_VL)
+
+
+@pytest.mark.parametrize("size", [(201, 1), (1, 300)])
+def test_shapes_that_cannot_be_shown_are_skipped(size: tuple[int, int]) -> None:
+    with pytest.raises(RowFailure, match="skipped: .* at most 200 times"):
         fitted_size(*size, QWEN2_5_VL)
     assert fitted_size(200, 1, QWEN2_5_VL)
 

@@ -15,6 +15,7 @@ from ray_pipeline.models import square_input
 from ray_pipeline.models.square_input import FITS, Preprocessing, frame_footprints, read_preprocessing, whole_pixels
 from ray_pipeline.models.weights import ModelRefused
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure
 
 CLIP = Preprocessing(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 SIZES = [(640, 480), (480, 640), (336, 336), (337, 211), (50, 49), (1000, 37), (37, 1000), (1, 90), (500, 333)]
@@ -102,9 +103,9 @@ def test_long_pictures_are_padded_piece_by_piece_to_the_same_pixels(
     assert np.array_equal(FITS["pad"](picture, whole(picture), CLIP).pixels_YX3, at_once)
 
 
-def test_a_strip_is_refused_in_a_centre_crop_and_shown_padded() -> None:
+def test_a_strip_is_skipped_in_a_centre_crop_and_shown_padded() -> None:
     strip = noise(2010, 10)
-    with pytest.raises(ValueError, match="2010 x 10 px in a centre crop, expected an aspect ratio of at most 200"):
+    with pytest.raises(RowFailure, match="skipped: 2010 x 10 px in a centre crop, expected an aspect ratio of at most 200"):
         FITS["centre_crop"](strip, whole(strip), CLIP)
     assert FITS["pad"](strip, whole(strip), CLIP).box_px == (0, -1000, 2010, 1010)
 
