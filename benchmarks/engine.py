@@ -73,7 +73,7 @@ class Sides:
             base_window_px=336,
             first_answer=False,
             keep="refined",
-            gate=1.0,  # type: ignore[arg-type]
+            gate=1.0,
         )
         plan = Plan(self.views, refine, PromptSettings(max_new_tokens=ANSWER_TOKENS), self.family.defaults)
         ended = converse(self.family, {0: perceive(self.picture, QUESTION, plan)})[0]

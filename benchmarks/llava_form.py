@@ -103,15 +103,17 @@ class Published:
     def answer(self, pixels: Tensor, question: str, tokens: int) -> Tensor:
         """A plain query through the library's `generate`, of exactly so many tokens."""
         ids = self.ids(question, len(pixels))
-        return self.model.generate(  # without gradients, as the library does it
+        drawn: Tensor = self.model.generate(  # type: ignore[misc]  # without gradients, as the library does it
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False,
             min_new_tokens=tokens, max_new_tokens=tokens,
-        )[:, ids.shape[1] :]  # fmt: skip
+        )  # fmt: skip
+        return drawn[:, ids.shape[1] :]
 
     def row(self, pixels: Tensor, question: str) -> Tensor:
         """rel-att's row as published: with autograd on, all layers' matrices returned, one row of one layer used."""
         out = self.model(input_ids=self.ids(question, 1), pixel_values=pixels, output_attentions=True)
-        return out.attentions[self.layer][0, :, -1, 1 : 1 + IMAGE_TOKENS].mean(0)
+        row: Tensor = out.attentions[self.layer][0, :, -1, 1 : 1 + IMAGE_TOKENS].mean(0)
+        return row
 
     def rel_att(self, pixels: Tensor) -> Tensor:
         """The quotient map, (576,)."""
@@ -123,7 +125,8 @@ class Published:
         matrix, logits = out.attentions[self.layer], out.logits[:, -1]
         loss = torch.nn.functional.cross_entropy(logits, logits.argmax(-1))
         (gradient,) = torch.autograd.grad(-loss, matrix)
-        return (matrix * gradient.clamp(min=0)).mean(1)[0, -1, 1 : 1 + IMAGE_TOKENS].detach()
+        map_T: Tensor = (matrix * gradient.clamp(min=0)).mean(1)[0, -1, 1 : 1 + IMAGE_TOKENS].detach()
+        return map_T
 
     def pure_grad(self, pixels: Tensor) -> Tensor:
         """Quotient of pixel gradient norms for both prompts, two forward and two backward passes, (336, 336)."""
@@ -139,7 +142,7 @@ class Published:
         """ACS as written down: `count` returned sequences, then one eager teacher-forced pass over each."""
         ids = self.ids(QUESTION, 1)
         self.model.set_attn_implementation("sdpa")
-        drawn = self.model.generate(
+        drawn = self.model.generate(  # type: ignore[misc]
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=True, temperature=0.8, top_p=0.95,
             top_k=0, num_return_sequences=count, min_new_tokens=tokens, max_new_tokens=tokens,
         )  # fmt: skip

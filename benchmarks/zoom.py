@@ -25,6 +25,7 @@ from ray_pipeline.models.families import check_family, load_family
 from ray_pipeline.perceiver import Plan, Seen, perceive
 from ray_pipeline.synthesis.evaluation import BUCKETS, Case, cases
 from ray_pipeline.synthesis.questions import ask
+from schemas.job import JobSettings
 from schemas.methods import RefineSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
@@ -58,7 +59,7 @@ class Bench:
     """The model with the plans to compare."""
 
     def __init__(self, model: ModelSettings, refine: RefineSettings) -> None:
-        check_family(model, refine)
+        check_family(JobSettings(manifest="", output="", model=model, refine=refine))
         self.family: Family = load_family(model, ViewSettings(), PromptSettings())
         self.refine = refine
 

@@ -22,6 +22,7 @@ from ray_pipeline.delivery.fingerprint import differences, fingerprint
 from ray_pipeline.delivery.index import build_index, write_index
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
 from ray_pipeline.models.families import check_family
+from ray_pipeline.models.profiles import profile_digests
 from ray_pipeline.models.weights import ModelRefused, model_digests
 from ray_pipeline.pipeline import RunBroken, run_parts
 from ray_pipeline.worker import PartOutcome, WorkOrder
@@ -69,7 +70,7 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
         manifest = open_manifest(settings.manifest, settings.run.limit, needs, settings.passthrough)
     except (ModelRefused, ManifestRefused, RuntimeError) as refusal:
         raise RunRefused(str(refusal)) from None
-    digests = model_digests(folder)
+    digests = model_digests(folder) | profile_digests(folder, settings.select)
     facts = fingerprint(settings, manifest.digest, digests)
     run_file = {
         "settings": settings.model_dump(mode="json"),

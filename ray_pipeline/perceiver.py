@@ -4,32 +4,42 @@
 side by side, a row's story reads straight down, and a row's answer does not know its neighbours.
 """
 
+import hashlib
 import math
 from collections.abc import Generator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 from torch import Tensor
 
 from ray_pipeline.geometry.boxes import clip
-from ray_pipeline.methods.focus import Focus, Question, focus_layer
-from ray_pipeline.methods.slots import FOCUS, LOOK
-from ray_pipeline.models.contract import Encode, FamilyDefaults, Generate, Generation, Reply, Request, VisualTokens
-from schemas.methods import RefineSettings
+from ray_pipeline.methods.choose import Chosen, choose
+from ray_pipeline.methods.focus import Focus, Question, expect, focus_layer
+from ray_pipeline.methods.fusion import fuse, scale_views, sureness
+from ray_pipeline.methods.pool import IouRegressor
+from ray_pipeline.methods.slots import CHOOSE, FOCUS, LOOK
+from ray_pipeline.models.contract import Boost, Encode, FamilyDefaults, Generate, Generation, Reply, Request, VisualTokens
+from schemas.methods import FusionSettings, RefineSettings, SelectSettings
 from schemas.model import PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
-from schemas.result import CandidateRecord, Perception, Refinement
+from schemas.profile import HeadProfile
+from schemas.result import CandidateRecord, Perception, Refinement, Region
 from schemas.status import RowFailure, Status
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How every row of a run is perceived."""
+    """How every row of a run is perceived. `profile` and `regressor` belong to the model and are None where it has none."""
 
     views: ViewSettings
     refine: RefineSettings
     prompt: PromptSettings
     defaults: FamilyDefaults
+    select: SelectSettings = SelectSettings()
+    fusion: FusionSettings = FusionSettings()
+    profile: HeadProfile | None = None
+    regressor: IouRegressor | None = None
+    seed: int = 0
 
 
 @dataclass(frozen=True)
@@ -40,93 +50,156 @@ class Seen:
     map_YX: Tensor | None
 
 
+@dataclass(frozen=True)
+class _Answered:
+    """A row's story so far: the first and the final answer, what it cost, what FOCUS did and CHOOSE saw."""
+
+    final: Generation
+    first: Generation | None
+    refinement: Refinement
+    views: int
+    visual_tokens: int
+    map_YX: Tensor | None = None
+    records: tuple[CandidateRecord, ...] | None = None
+    regions: tuple[Region, ...] = ()
+
+
 Conversation = Generator[Request, Reply, Seen]
 
 
 def perceive(picture: Picture, question: str, plan: Plan) -> Conversation:
-    """LOOK, answer, FOCUS, look closer, answer again, CHOOSE."""
-    boxes = LOOK["multicrop"](picture.width, picture.height, plan.views, plan.defaults.input_px)
-    tokens = _tokens((yield Encode(picture, boxes)))
-    method, longest = plan.refine.method, plan.prompt.max_new_tokens
-    if method == "none":
-        only = _answer((yield Generate(tokens, question, longest)))
-        return _seen(None, only, tokens, Refinement(method, (), False, "refinement is switched off"), None)
+    """LOOK, answer, FOCUS, look closer, answer again, CHOOSE; then the same at other scales, where asked for."""
+    boxes = LOOK[plan.defaults.look](picture.width, picture.height, plan.views, plan.defaults.input_px)
+    tokens = expect(VisualTokens, (yield Encode(picture, boxes)))
+    answered = yield from _refined(tokens, question, plan)
+    if plan.fusion.scales:
+        answered = yield from _at_scales(picture, question, plan, answered)
+    return _seen(answered, picture)
+
+
+def _refined(tokens: VisualTokens, question: str, plan: Plan) -> Generator[Request, Reply, _Answered]:
+    refine, longest = plan.refine, plan.prompt.max_new_tokens
+    if refine.method == "none":
+        return (yield from _final(tokens, question, plan, None, Refinement("none", (), False, "refinement is switched off")))
     first = None
-    if plan.refine.first_answer:
-        first = _answer((yield Generate(tokens, question, longest, focus_layer(plan.refine, plan.defaults))))
+    if refine.first_answer:
+        first = expect(Generation, (yield Generate(tokens, question, longest, focus_layer(refine, plan.defaults))))
         if sure := _sure_enough(first, plan):
-            return _seen(first, first, tokens, Refinement(method, (), False, sure), None)
+            return (yield from _final(tokens, question, plan, first, Refinement(refine.method, (), False, sure)))
     asked = Question(question, first.attention_HT if first else None)
-    focus: Focus = yield from FOCUS[method](tokens, asked, plan.prompt.generic, plan.refine, plan.defaults)
+    focus: Focus = yield from FOCUS[refine.method](tokens, asked, plan.prompt.generic, refine, plan.defaults)
     if not focus.boxes_px:
-        final = first or _answer((yield Generate(tokens, question, longest)))
-        return _seen(first, final, tokens, Refinement(method, (), False, focus.reason), focus.map_YX)
-    zoomed = _tokens((yield Encode(picture, focus.boxes_px, behind=tokens)))
-    second = _answer((yield Generate(zoomed, question, longest)))
-    final, used, reason = _choose(first, second, plan.refine, focus)
-    return _seen(first, final, zoomed, Refinement(method, focus.boxes_px, used, reason), focus.map_YX)
+        none = Refinement(refine.method, (), False, focus.reason)
+        return replace((yield from _final(tokens, question, plan, first, none)), map_YX=focus.map_YX)
+    # the name is bound anew, so that the shorter prefix goes as soon as the longer one is there
+    tokens = expect(VisualTokens, (yield Encode(tokens.picture, focus.boxes_px, behind=tokens)))
+    zoom = Refinement(refine.method, focus.boxes_px, True, focus.reason)
+    second = yield from _final(tokens, question, plan, None, zoom)
+    return replace(_surer(first, second, plan), map_YX=focus.map_YX)
 
 
-def _tokens(reply: Reply) -> VisualTokens:
-    if not isinstance(reply, VisualTokens):
-        raise TypeError(f"asked to encode, got {type(reply).__name__}")
-    return reply
+def _final(
+    tokens: VisualTokens, question: str, plan: Plan, known: Generation | None, refinement: Refinement
+) -> Generator[Request, Reply, _Answered]:
+    """The answer on a prefix: greedy (`known`, where it has been given), or chosen among candidates."""
+    spent = len(tokens.boxes_px), tokens.count
+    if plan.select.method == "greedy":
+        boost = Boost(refinement.crops_px, plan.refine.boost) if refinement.crops_px and plan.refine.boost != 1 else None
+        asked = Generate(tokens, question, plan.prompt.max_new_tokens, boost=boost)
+        final = known or expect(Generation, (yield asked))
+        return _Answered(final, known, refinement, *spent)
+    chosen: Chosen = yield from choose(
+        tokens, question, plan.select, CHOOSE[plan.select.method], plan.profile, plan.regressor,
+        plan.prompt.max_new_tokens, _row_seed(plan.seed, tokens.picture, question),
+    )  # fmt: skip
+    return _Answered(chosen.generation, known, refinement, *spent, records=chosen.records)
 
 
-def _answer(reply: Reply) -> Generation:
-    if not isinstance(reply, Generation):
-        raise TypeError(f"asked to generate, got {type(reply).__name__}")
-    return reply
+def _row_seed(seed: int, picture: Picture, question: str) -> int:
+    """One seed per picture and question: neither the row's place nor its neighbours matter."""
+    named = hashlib.sha256(f"{seed}\n{picture.sha256}\n{question}".encode()).digest()
+    return int.from_bytes(named[:6], "big")
 
 
 def _sure_enough(first: Generation, plan: Plan) -> str | None:
     """Why zooming is not worth it, or None: gate 1.0 always zooms."""
     gate = plan.refine.gate if plan.refine.gate is not None else plan.defaults.gate
-    sureness = math.exp(_sureness(first))
-    return f"first answer is sure: {sureness:.3f}, gate {gate:.3f}" if gate < 1.0 and sureness >= gate else None
+    sure = math.exp(sureness(first))
+    return f"first answer is sure: {sure:.3f}, gate {gate:.3f}" if gate < 1.0 and sure >= gate else None
 
 
-def _choose(first: Generation | None, second: Generation, settings: RefineSettings, focus: Focus) -> tuple[Generation, bool, str]:
-    if first is None or settings.keep == "refined":
-        return second, True, focus.reason
-    if _sureness(second) >= _sureness(first):
-        return second, True, f"{focus.reason}; surer than the first answer"
-    return first, False, f"{focus.reason}; the first answer is surer"
+def _surer(first: Generation | None, second: _Answered, plan: Plan) -> _Answered:
+    """Which of the two answers stands. What CHOOSE chose by attention is not undone by likelihood."""
+    if first is None:
+        return second
+    second = replace(second, first=first)
+    if plan.refine.keep == "refined" or second.records is not None:
+        return second
+    refinement = second.refinement
+    if sureness(second.final) >= sureness(first):
+        return replace(second, refinement=replace(refinement, reason=f"{refinement.reason}; surer than the first answer"))
+    kept = replace(refinement, used=False, reason=f"{refinement.reason}; the first answer is surer")
+    return replace(second, final=first, refinement=kept, records=_records((first, second.final), first, None))
 
 
-def _sureness(answer: Generation) -> float:
-    """Mean log-probability of what the answer consists of: its text, or its box where it has no text."""
-    if not answer.text and answer.box_logprob is not None:
-        return answer.box_logprob
-    return answer.text_logprob if answer.text else -math.inf
+def _at_scales(picture: Picture, question: str, plan: Plan, main: _Answered) -> Generator[Request, Reply, _Answered]:
+    """Overlapping crops of every scale answer for themselves; the surest answer stands, boxes of one thing become one."""
+    answers, views, count = [main.final], main.views, main.visual_tokens
+    for box in (box for crops in scale_views(picture.width, picture.height, plan.fusion.scales) for box in crops):
+        tokens = expect(VisualTokens, (yield Encode(picture, (box,))))
+        answers.append(expect(Generation, (yield Generate(tokens, question, plan.prompt.max_new_tokens))))
+        views, count = views + len(tokens.boxes_px), count + tokens.count
+    fused = fuse(answers, plan.fusion.nms_iou)
+    regions = tuple(
+        Region(clip_box(box, picture), None, answers[members[0]].text or None, score, "scale")
+        for box, score, members in zip(fused.boxes_px, fused.scores, fused.members, strict=True)
+    )
+    best = 0 if fused.surest is None else fused.surest
+    reason = main.refinement.reason + (f"; of {len(answers)} scales and crops, number {best} is surest" if best else "")
+    refinement = replace(main.refinement, used=main.refinement.used and best == 0, reason=reason)
+    final = answers[best]
+    return replace(
+        main, final=final, refinement=refinement, views=views, visual_tokens=count, regions=regions,
+        records=_records(answers, final, main.first),
+    )  # fmt: skip
 
 
-def _seen(
-    first: Generation | None, final: Generation, tokens: VisualTokens, refinement: Refinement, map_YX: Tensor | None
-) -> Seen:
+def _seen(answered: _Answered, picture: Picture) -> Seen:
+    final, first = answered.final, answered.first
     if not math.isfinite(final.text_logprob):
         raise RowFailure(Status.INVALID_OUTPUT, f"the model wrote nothing: {final.raw[:80]!r}; expected text or a box")
-    pool = [final] if first is final or first is None else [first, final]
+    records = answered.records
+    if records is None:
+        records = _records([final], final, first)
+    records = tuple(replace(record, box_px=record.box_px and clip_box(record.box_px, picture)) for record in records)
+    predicted = next((record.predicted_iou for record in records if record.chosen), None)
+    sure = None if final.box_logprob is None else _confidence(final.box_logprob)
     perception = Perception(
         answer=final.text,
         answer_confidence=_confidence(final.text_logprob),
-        box_px=final.box_px and clip_box(final.box_px, tokens.picture),
-        box_confidence=None if final.box_logprob is None else _confidence(final.box_logprob),
+        box_px=final.box_px and clip_box(final.box_px, picture),
+        box_confidence=sure if predicted is None else predicted,
         baseline_answer=first.text if first else None,
         baseline_confidence=_confidence(first.text_logprob) if first else None,
-        refinement=refinement,
-        candidates=tuple(
-            _record(answer, answer is final, tokens.picture) for answer in pool if math.isfinite(answer.text_logprob)
-        ),
-        views=len(tokens.boxes_px),
-        visual_tokens=tokens.count,
+        refinement=answered.refinement,
+        candidates=records,
+        views=answered.views,
+        visual_tokens=answered.visual_tokens,
+        regions=answered.regions,
     )
-    return Seen(perception, map_YX)
+    return Seen(perception, answered.map_YX)
 
 
-def _record(answer: Generation, chosen: bool, picture: Picture) -> CandidateRecord:
-    box = answer.box_px and clip_box(answer.box_px, picture)
-    return CandidateRecord(box, answer.text, answer.text_logprob, None, None, chosen)
+def _records(
+    answers: tuple[Generation, ...] | list[Generation], chosen: Generation, first: Generation | None
+) -> tuple[CandidateRecord, ...]:
+    """The pool of a greedy row: its answers in the order given, the first one before them unless it is among them."""
+    pool = list(answers) if first is None or any(answer is first for answer in answers) else [first, *answers]
+    return tuple(
+        CandidateRecord(answer.box_px, answer.text, answer.text_logprob, None, None, answer is chosen)
+        for answer in pool
+        if math.isfinite(answer.text_logprob)
+    )
 
 
 def _confidence(logprob: float) -> float | None:

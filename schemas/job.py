@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import Field, model_validator
 
 from schemas.methods import FusionSettings, RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, Settings, ViewSettings
@@ -55,3 +55,13 @@ class JobSettings(Settings):
     fetch: FetchSettings = FetchSettings()
     run: RunSettings = RunSettings()
     passthrough: tuple[str, ...] = Field((), description="further manifest columns to copy into the results")
+
+    @model_validator(mode="after")
+    def _refuse_what_cannot_be_together(self) -> "JobSettings":
+        refine, select = self.refine, self.select
+        if refine.mode == "official" and (refine.method == "auto" or refine.regions > 1):
+            what = f"method {refine.method!r} and {refine.regions} region(s)"
+            raise ValueError(f"refine.mode 'official' with {what}: published is one method and one region, expected 'corrected'")
+        if refine.boost != 1 and select.method != "greedy":
+            raise ValueError(f"refine.boost {refine.boost} with select.method {select.method!r}: expected 1, or 'greedy'")
+        return self

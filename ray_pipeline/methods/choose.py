@@ -7,18 +7,6 @@ import math
 from collections.abc import Callable, Generator
 from dataclasses import dataclass, replace
 
-from ray_pipeline.methods.acs_free import acs_free
-from ray_pipeline.methods.acs_learned import acs_learned
-from ray_pipeline.methods.agreement import (
-    cluster,
-    inside_mass,
-    least_entropy,
-    likeliest,
-    mean_box,
-    median_box,
-    medoid,
-    random_answer,
-)
 from ray_pipeline.methods.candidates import Candidate, cut, gather
 from ray_pipeline.methods.pool import Choice, IouRegressor, Pool
 from ray_pipeline.models.contract import Generation, Reply, Request, Sample, Samples, Sampling, VisualTokens
@@ -27,19 +15,6 @@ from schemas.profile import HeadProfile
 from schemas.result import CandidateRecord
 
 Selector = Callable[[Pool], Choice]
-
-SELECTORS: dict[str, Selector] = {
-    "acs_free": acs_free,
-    "acs_learned": acs_learned,
-    "medoid": medoid,
-    "cluster": cluster,
-    "likeliest": likeliest,
-    "least_entropy": least_entropy,
-    "inside_mass": inside_mass,
-    "mean": mean_box,
-    "median": median_box,
-    "random": random_answer,
-}
 
 
 @dataclass(frozen=True)
@@ -58,6 +33,7 @@ def choose(
     tokens: VisualTokens,
     question: str,
     settings: SelectSettings,
+    selector: Selector,
     profile: HeadProfile | None,
     regressor: IouRegressor | None,
     max_new_tokens: int,
@@ -68,10 +44,8 @@ def choose(
     `profile` and `regressor` may be None where the method reads no attention. `seed` belongs to this row.
 
     Raises:
-        ValueError: a method that selects nothing, one without its profile or regressor, or as many answers as not asked for.
+        ValueError: a method without its profile or regressor, or another number of answers than asked for.
     """
-    if settings.method not in SELECTORS:
-        raise ValueError(f"{settings.method} selects nothing, expected one of {', '.join(SELECTORS)}")
     layers = layers_read(settings, profile, regressor)
     sampling = Sampling(settings.samples, settings.temperature, settings.top_p, seed, settings.greedy_first)
     generations = _generations((yield Sample(tokens, question, max_new_tokens, sampling, layers)), settings.samples)
@@ -80,7 +54,7 @@ def choose(
     if sum(candidate.multiplicity for candidate in candidates) < 2:
         return _first_stands(generations, candidates, width, height)
     pool = Pool(candidates, tokens.footprints, width, height, settings, layers, profile, regressor, seed)
-    choice = SELECTORS[settings.method](pool)
+    choice = selector(pool)
     return Chosen(_kept(generations, choice), choice, _records(generations, candidates, choice))
 
 

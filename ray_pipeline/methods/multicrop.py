@@ -21,6 +21,11 @@ def look(width: int, height: int, views: ViewSettings, input_px: int) -> tuple[B
     return crop_grid(width, height, views.max_crops, views.policy, input_px)
 
 
+def whole(width: int, height: int, views: ViewSettings, input_px: int) -> tuple[Box, ...]:
+    """The picture as one view, for families that cut it up by rules of their own."""
+    return ((0.0, 0.0, float(width), float(height)),)
+
+
 def crop_grid(
     width: int,
     height: int,

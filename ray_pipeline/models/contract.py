@@ -121,9 +121,9 @@ class PixelGradients:
 
 @dataclass(frozen=True)
 class Boost:
-    """Multiply the attention of question and answer to the visual tokens in a region by `factor`, then renormalise."""
+    """Multiply the attention of question and answer to the visual tokens in some regions by `factor`, then renormalise."""
 
-    box_px: Box
+    boxes_px: tuple[Box, ...]
     factor: float
 
 

@@ -13,6 +13,7 @@ from ray_pipeline.models.internvl import InternVl
 from ray_pipeline.models.llava import Llava
 from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.mc_llava import McLlava
+from ray_pipeline.models.profiles import find_profile
 from ray_pipeline.models.qwen_vl import QwenVl
 from ray_pipeline.models.weights import ModelRefused, model_folder
 from schemas.job import JobSettings

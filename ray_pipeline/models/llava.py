@@ -124,7 +124,7 @@ class Llava(DecoderFamily):
     def defaults(self) -> FamilyDefaults:
         """The base window is the input's side: the smallest crop is shown pixel for pixel, as published."""
         side = self.preprocessing.side_px
-        return FamilyDefaults(side, _official_layer(self.config), float(side), None, 1.0, "whole")
+        return FamilyDefaults(side, _official_layer(self.config), float(side), None, 1.0)
 
     def turn(self) -> Turn:
         """What stands around pictures and question."""

@@ -10,7 +10,8 @@ import torch
 from torch import Tensor
 
 from ray_pipeline.methods.acs_learned import AirS
-from ray_pipeline.methods.choose import SELECTORS, Chosen, choose, layers_read
+from ray_pipeline.methods.choose import Chosen, choose, layers_read
+from ray_pipeline.methods.slots import CHOOSE
 from ray_pipeline.models.contract import Generation, Sample, Samples, Sampling, VisualTokens
 from schemas.methods import SelectSettings
 from schemas.picture import Box, Picture
@@ -36,7 +37,9 @@ def settings(method: str, samples: int, **more: Any) -> SelectSettings:
 
 def talk(asked: SelectSettings, *generations: Generation, seed: int = 11, **more: Any) -> tuple[Sample, Chosen]:
     """What was asked of the model, and what came of its answers; attention is given where it was asked for."""
-    flow = choose(TOKENS, "Where is the spoon?", asked, more.get("profile"), more.get("regressor"), 64, seed)
+    flow = choose(
+        TOKENS, "Where is the spoon?", asked, CHOOSE[asked.method], more.get("profile"), more.get("regressor"), 64, seed
+    )
     request = next(flow)
     with pytest.raises(StopIteration) as ended:
         flow.send(Samples(tuple(one if request.layers else replace(one, weights_CLHT=None) for one in generations)))
@@ -114,7 +117,7 @@ def test_random_repeats_with_its_seed() -> None:
     assert set(drawn) == {0, 2}
 
 
-@pytest.mark.parametrize("method", SELECTORS)
+@pytest.mark.parametrize("method", CHOOSE)
 @pytest.mark.parametrize(
     ("generations", "box", "found"),
     [
@@ -136,7 +139,7 @@ def test_with_fewer_than_two_boxes_the_first_answer_stands(
     assert [record.chosen for record in chosen.records] == [True, False]
 
 
-@pytest.mark.parametrize("method", SELECTORS)
+@pytest.mark.parametrize("method", CHOOSE)
 def test_ten_answers_alike_are_no_fallback(method: str) -> None:
     known = profile(tuple(head(name, 3) for name in COORDINATES))
     _, chosen = talk(settings(method, 10), *[answer("a", NEAR, SHARP)] * 10, profile=known, regressor=AirS((3,), 1, 8))
@@ -158,7 +161,6 @@ def test_answers_of_no_probability_are_no_record() -> None:
 @pytest.mark.parametrize(
     ("method", "more", "message"),
     [
-        ("greedy", {}, "greedy selects nothing, expected one of acs_free, acs_learned, medoid"),
         ("acs_free", {}, "acs_free needs a profile with heads"),
         ("inside_mass", {"profile": profile(())}, "inside_mass needs a profile with heads"),
         ("acs_learned", {"profile": PROFILE}, "acs_learned needs a regressor"),
@@ -168,13 +170,13 @@ def test_answers_of_no_probability_are_no_record() -> None:
 )
 def test_refused(method: str, more: dict[str, Any], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        flow = choose(TOKENS, "?", settings(method, 4), more.get("profile"), more.get("regressor"), 64, 0)
+        flow = choose(TOKENS, "?", settings(method, 4), CHOOSE[method], more.get("profile"), more.get("regressor"), 64, 0)
         next(flow)
         flow.send(Samples(FOUR if method != "medoid" else FOUR[:3]))
 
 
 def test_another_reply_is_refused() -> None:
-    flow = choose(TOKENS, "?", settings("medoid", 4), None, None, 64, 0)
+    flow = choose(TOKENS, "?", settings("medoid", 4), CHOOSE["medoid"], None, None, 64, 0)
     next(flow)
     with pytest.raises(TypeError, match="asked for samples, got Generation"):
         flow.send(FOUR[0])
@@ -182,4 +184,4 @@ def test_another_reply_is_refused() -> None:
 
 def test_every_setting_has_a_selector() -> None:
     (methods,) = (field.annotation.__args__ for name, field in SelectSettings.model_fields.items() if name == "method")
-    assert {*SELECTORS, "greedy"} == set(methods)
+    assert {*CHOOSE, "greedy"} == set(methods)

@@ -103,7 +103,7 @@ def test_footprints_cover_the_picture(loaded: LoadedFamily, size: tuple[int, int
     else:
         assert covered(prints, picture).all()
     if not loaded.facts.tiled:
-        assert_tiles(prints.boxes_T4_px[prints.valid_T], math.ceil(math.sqrt(prints.valid_T.sum())))
+        assert_tiles(prints.boxes_T4_px, dropped=int(loaded.facts.unseen > 0))
 
 
 def test_a_strip_is_shown_or_skipped_with_a_reason(loaded: LoadedFamily) -> None:
@@ -126,15 +126,14 @@ def uncovered(prints: Footprints, picture: Picture) -> float:
     return picture.width * picture.height - float(area(clip(prints.boxes_T4_px, picture.width, picture.height)).sum())
 
 
-def assert_tiles(boxes_T4: Tensor, side: int) -> None:
-    """No two overlap, and together they fill their bounding box, but for a first one that was dropped."""
+def assert_tiles(boxes_T4: Tensor, dropped: int = 0) -> None:
+    """No two overlap, and together they fill their bounding box, but for so many that were dropped."""
     low, high = torch.maximum(boxes_T4[:, None, :2], boxes_T4[:, :2]), torch.minimum(boxes_T4[:, None, 2:], boxes_T4[:, 2:])
     common = (high - low).clamp(min=0).prod(-1).fill_diagonal_(0)
     areas = area(boxes_T4)
     assert float(common.max()) < 1e-6 * float(areas.max())
     extent = float((boxes_T4[:, 2:].amax(0) - boxes_T4[:, :2].amin(0)).prod())
-    dropped = float(areas[0]) if len(boxes_T4) == side**2 - 1 and boxes_T4[0, 0] > boxes_T4[:, 0].min() else 0.0
-    assert float(areas.sum()) + dropped == pytest.approx(extent, rel=1e-9)
+    assert float(areas.sum()) + dropped * float(areas[0]) == pytest.approx(extent, rel=1e-9)
 
 
 @pytest.mark.parametrize(("size", "share"), [((200, 150), 1 - 150 / 200), ((97, 240), 1 - 97 / 240)])
@@ -144,7 +143,7 @@ def test_a_centre_crop_hides_the_ends_of_the_longer_side(tmp_path: Path, size: t
     prints = family.encode([Encode(picture, (whole(picture),))])[0].footprints
     one_pixel = max(size)  # the longer side is resized to whole pixels
     assert uncovered(prints, picture) == pytest.approx(share * size[0] * size[1], abs=one_pixel)
-    assert_tiles(prints.boxes_T4_px, 6)
+    assert_tiles(prints.boxes_T4_px)
 
 
 def test_a_zoomed_view_stands_behind_the_picture(loaded: LoadedFamily) -> None:
