@@ -15,22 +15,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from statistics import median
 
-import numpy as np
 import torch
 
-from ray_pipeline.batching import converse
-from ray_pipeline.geometry import boxes
-from ray_pipeline.models.contract import Encode, Family, Generate, Generation, VisualTokens
-from ray_pipeline.models.families import check_family, load_family
-from ray_pipeline.perceiver import Plan, Seen, perceive
+from benchmarks.embedded import Bench, contained_share, iou, picture_of
 from ray_pipeline.synthesis.evaluation import BUCKETS, Case, cases
 from ray_pipeline.synthesis.questions import ask
-from schemas.job import JobSettings
 from schemas.methods import RefineSettings
-from schemas.model import ModelSettings, PromptSettings, ViewSettings
+from schemas.model import ModelSettings
 from schemas.picture import Box, Picture
 
-LONGEST = 40
 CONDITIONS = ("none", "vicrop", "true_crop", "random_crop", "crops9", "crops16", "crops9_vicrop")
 GRIDS = {"crops9": (9, "none"), "crops16": (16, "none"), "crops9_vicrop": (9, "rel_att")}
 
@@ -55,35 +48,6 @@ class Tally:
         return sum(self.exact[condition]) / len(self.exact[condition])
 
 
-class Bench:
-    """The model with the plans to compare."""
-
-    def __init__(self, model: ModelSettings, refine: RefineSettings) -> None:
-        check_family(JobSettings(manifest="", output="", model=model, refine=refine))
-        self.family: Family = load_family(model, ViewSettings(), PromptSettings())
-        self.refine = refine
-
-    def plan(self, max_crops: int = 0, **refine: object) -> Plan:
-        refined = RefineSettings.model_validate({**self.refine.model_dump(), **refine})
-        return Plan(ViewSettings(max_crops=max_crops), refined, PromptSettings(max_new_tokens=LONGEST), self.family.defaults)
-
-    def seen(self, picture: Picture, question: str, plan: Plan) -> Seen:
-        ended = converse(self.family, {0: perceive(picture, question, plan)})[0]
-        if not isinstance(ended, Seen):
-            raise ended
-        return ended
-
-    def tokens(self, picture: Picture, boxes: tuple[Box, ...], behind: VisualTokens | None = None) -> VisualTokens:
-        return self.family.encode([Encode(picture, boxes, behind)])[0]
-
-    def ask(self, tokens: VisualTokens, question: str) -> Generation:
-        return self.family.generate([Generate(tokens, question, LONGEST)])[0]
-
-
-def picture_of(case: Case) -> Picture:
-    return Picture(np.asarray(case.rendering.image.convert("RGB")), "")
-
-
 def character_accuracy(answer: str, truth: str) -> float:
     """1 - edit distance over the truth's length, at least 0."""
     previous = list(range(len(truth) + 1))
@@ -101,20 +65,6 @@ def square_around(box: Box, factor: float, width: int, height: int) -> Box:
     x = min(max((box[0] + box[2] - side) / 2, 0), width - side)
     y = min(max((box[1] + box[3] - side) / 2, 0), height - side)
     return x, y, x + side, y + side
-
-
-def _row(box: Box) -> torch.Tensor:
-    return torch.tensor([box], dtype=torch.float64)
-
-
-def contained_share(inner: Box, outer: Box) -> float:
-    """Part of `inner` that lies in `outer`."""
-    return float(boxes.contained_share(_row(inner), _row(outer)))
-
-
-def iou(a: Box, b: Box) -> float:
-    """Intersection over union."""
-    return float(boxes.iou(_row(a), _row(b)))
 
 
 def measure(bench: Bench, case: Case, tally: Tally, conditions: tuple[str, ...]) -> None:

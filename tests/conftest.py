@@ -9,11 +9,15 @@ from collections.abc import Iterator
 
 import pytest
 
-# Before any library is imported, and inherited by worker processes.
+# Before any library is imported, and inherited by worker processes. What a machine's settings could change is taken away.
+for name in list(os.environ):
+    if name.startswith(("FOVEA_", "AWS_", "RAY_ADDRESS", "DELIVERY_", "COLUMNS")):
+        del os.environ[name]
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
+os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true")
+os.environ.update(NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")
+os.environ.update({"RAY_memory_monitor_refresh_ms": "0"})  # else Ray kills workers where others fill the machine's memory
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in the home folder
-for name in [name for name in os.environ if name.startswith("FOVEA_")]:
-    del os.environ[name]
 
 
 def pytest_collection_finish() -> None:
@@ -28,7 +32,7 @@ def ray_session() -> Iterator[None]:
     import ray
     from ray.data import DataContext
 
-    folder = tempfile.mkdtemp(prefix="ray-")
+    folder = tempfile.mkdtemp(prefix="ray-", dir="/tmp")  # a short path, because of the names of Ray's sockets
     ray.init(
         address="local",
         num_cpus=8,
@@ -40,5 +44,5 @@ def ray_session() -> Iterator[None]:
     )
     DataContext.get_current().use_datasource_v2 = False
     yield
-    ray.shutdown()
+    ray.shutdown(wait_for_processes=True)  # else they write into the folder while it is removed
     shutil.rmtree(folder, ignore_errors=True)

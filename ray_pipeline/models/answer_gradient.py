@@ -14,18 +14,22 @@ from torch import Tensor
 from transformers import PreTrainedModel
 
 from ray_pipeline.models.attention_rows import RowGradient
+from ray_pipeline.models.lean_gate import lean_gates
 from ray_pipeline.models.prefix import EMPTY, Chunk, PrefixState, continue_batch, extended_states, up_to
 from ray_pipeline.models.segment import Segment
 
 
 @dataclass(frozen=True)
 class RowGradients:
-    """rows_BHS x max(gradient, 0), the tokens differentiated and how far their logits lead; `prefix_pad` aligns the keys."""
+    """rows_BHS x max(gradient, 0), the tokens differentiated and how far their logits lead.
+
+    `prefix_ends` say, row by row, where in S the keys of its prefix end and those of its prompt begin.
+    """
 
     weighted_BHS: Tensor
     tokens: list[int]
     margins: list[float]
-    prefix_pad: int
+    prefix_ends: list[int]
 
 
 def row_gradients(
@@ -46,25 +50,20 @@ def row_gradients(
         raise ValueError("a prompt of one token, expected at least two: the last one is differentiated alone")
     with torch.no_grad():
         chunks = [Chunk((_without_last(prompt),)) for prompt in prompts]
-        before = continue_batch(decoder, states, chunks, axes=axes)
-    last = torch.stack([prompt.embeds_QW[-1:] for prompt in prompts])
-    ends = [state.position + prompt.positions(0, axes)[:, -1:] for state, prompt in zip(states, prompts, strict=True)]
-    positions = torch.stack(ends, 1)
-    real = torch.cat([before.key_real, before.key_real.new_ones(len(prompts), 1)], 1)
+        behind = extended_states(states, continue_batch(decoder, states, chunks, axes=axes), chunks)
+    ends = [Chunk((_last_only(prompt),)) for prompt in prompts]
     row = RowGradient(layer)
     with torch.enable_grad():
-        hidden = decoder(
-            inputs_embeds=last.detach(), attention_mask=real[:, None, None], past_key_values=before.cache, use_cache=True,
-            position_ids=positions[0] if axes == 1 else positions, row_gradient=row,
-        ).last_hidden_state  # fmt: skip
-        logits = head(hidden[:, -1]).float()
+        continued = continue_batch(decoder, behind, ends, axes=axes, gradient=row)
+        if continued.hidden is None or row.leaf_BHS is None:
+            raise RuntimeError(f"layer {layer} was not reached")
+        logits = head(continued.hidden[:, -1]).float()
         chosen, margins = answer_tokens(logits, tokens)
         scalar = logits.log_softmax(-1).gather(-1, chosen[:, None]).sum()
-        if row.leaf_BHS is None:
-            raise RuntimeError(f"layer {layer} was not reached")
         (gradient,) = torch.autograd.grad(scalar, row.leaf_BHS)
     weighted = row.leaf_BHS.detach() * gradient.clamp(min=0)
-    return RowGradients(weighted, chosen.tolist(), margins, before.prefix_pad)
+    prefix_ends = [continued.prefix_pad - chunk.length for chunk in chunks]
+    return RowGradients(weighted, chosen.tolist(), margins, prefix_ends)
 
 
 def answer_tokens(logits_BV: Tensor, forced: Sequence[int | None]) -> tuple[Tensor, list[float]]:
@@ -92,8 +91,9 @@ def question_gradients(
     questions follow, packed. One backward pass a question, since norms are taken per question.
     """
     shown, asked = [Chunk((picture,))], [Chunk(tuple(questions))]
-    states = extended_states([EMPTY], continue_batch(decoder, [EMPTY], shown, up_to(decoder, 1), axes), shown)
-    hidden = continue_batch(decoder, states, asked, axes=axes).hidden
+    with lean_gates(decoder):
+        states = extended_states([EMPTY], continue_batch(decoder, [EMPTY], shown, up_to(decoder, 1), axes), shown)
+        hidden = continue_batch(decoder, states, asked, axes=axes).hidden
     if hidden is None:
         raise RuntimeError("no row was asked for, and yet the decoder stopped early")
     logits = head(hidden[0, asked[0].last_indices]).float()
@@ -106,5 +106,10 @@ def question_gradients(
 
 
 def _without_last(prompt: Segment) -> Segment:
-    positions = None if prompt.positions_AQ is None else prompt.positions_AQ[:, :-1]
-    return Segment(prompt.embeds_QW[:-1], positions, prompt.advance)
+    """All but the last token; the next position is the last token's own."""
+    positions = prompt.positions(0, 1 if prompt.positions_AQ is None else len(prompt.positions_AQ))
+    return Segment(prompt.embeds_QW[:-1].detach(), positions[:, :-1], int(positions[0, -1]))
+
+
+def _last_only(prompt: Segment) -> Segment:
+    return Segment(prompt.embeds_QW[-1:].detach())

@@ -6,12 +6,14 @@ uses; what a call wants beyond the output travels with the call: no state outliv
 Shapes: B batch, N candidates a row, H query heads, R rows asked for, S keys, P keys of a shared prefix, D head width.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils.checkpoint import checkpoint
 from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
@@ -52,16 +54,39 @@ class RowRequest:
 
 
 @dataclass
-class SharedPrefix:
-    """Keys and values that N candidates of a row share without a copy, per layer (B, Hkv, P, D), and their own tails.
+class Continuation:
+    """A chunk behind prefixes: `before` gives a layer's keys and values of all rows (B, Hkv, P, D), None without prefixes.
 
-    `bias_BP` is added to the scores: 0 where a key may be seen, -inf where it is padding, log(factor) where attention to it
-    is multiplied. A candidate sees its whole tail; `room` is the longest tail there can be, `written` how long it is.
+    They are joined with the chunk's own for the time of one layer only; the chunk's own are kept in `own`, layer by layer.
     """
+
+    before: Callable[[int], tuple[Tensor, Tensor] | None]
+    own: list[tuple[Tensor, Tensor]] = field(default_factory=list)
+
+    def keep(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor] | None:
+        """Keep the chunk's own keys and values of a layer; what stands before them is given back."""
+        self.own.append((key, value))
+        return self.before(layer)
+
+
+@dataclass(frozen=True)
+class KeyPart:
+    """A stretch of keys and values, per layer (B, Hkv, P, D). `bias_BP` is added to the scores of its keys: 0 where one may
+    be seen, -inf where it is padding, log(factor) where attention to it is multiplied."""
 
     keys: Sequence[Tensor]
     values: Sequence[Tensor]
     bias_BP: Tensor
+
+
+@dataclass
+class SharedPrefix:
+    """Stretches of keys and values that `count` candidates of a row share without a copy, and the candidates' own tails.
+
+    A candidate sees its whole tail; `room` is the longest tail there can be, `written` how long it is.
+    """
+
+    parts: Sequence[KeyPart]
     count: int
     room: int
     written: int = 0
@@ -69,22 +94,25 @@ class SharedPrefix:
 
     def attend(self, layer: int, query: Tensor, key: Tensor, value: Tensor, scale: float) -> tuple[Tensor, Tensor]:
         """One query per candidate over prefix and tail: output (B N, 1, H, D), weights (B N, H, 1, P + tail) in fp32."""
-        keys, values = self.keys[layer], self.values[layer]
         own_keys, own_values = self._tail(layer, key, value)
-        batch, groups, length, width = keys.shape
-        rows, heads = query.shape[0], query.shape[1]
-        count, share = self.count, heads // groups
+        rows, heads, _, width = query.shape
+        groups, count = own_keys.shape[1], self.count
+        batch, share = rows // count, heads // groups
         own = query.view(rows, groups, share, width)
         folded = own.view(batch, count, groups, share, width).transpose(1, 2).reshape(batch, groups, count * share, width)
-        common = (folded @ keys.transpose(2, 3)).float() * scale + self.bias_BP[:, None, None]
-        common = common.view(batch, groups, count, share, length).transpose(1, 2).reshape(rows, groups, share, length)
-        tail = (own @ own_keys.transpose(2, 3)).float() * scale
-        weights = torch.cat([common, tail], -1).softmax(-1)
-        spread = weights.to(values.dtype)
-        shared = spread[..., :length].view(batch, count, groups, share, length).transpose(1, 2)
-        output = shared.reshape(batch, groups, count * share, length) @ values
-        output = output.view(batch, groups, count, share, width).transpose(1, 2).reshape(rows, groups, share, width)
-        output = output + spread[..., length:] @ own_values
+        scores = []
+        for part in self.parts:
+            common = (folded @ part.keys[layer].transpose(2, 3)).float() * scale + part.bias_BP[:, None, None]
+            common = common.view(batch, groups, count, share, -1).transpose(1, 2)
+            scores.append(common.reshape(rows, groups, share, -1))
+        scores.append((own @ own_keys.transpose(2, 3)).float() * scale)
+        weights = torch.cat(scores, -1).softmax(-1)
+        *shared, last = weights.to(value.dtype).split([one.shape[-1] for one in scores], -1)
+        output = last @ own_values
+        for part, spread in zip(self.parts, shared, strict=True):
+            spread = spread.view(batch, count, groups, share, -1).transpose(1, 2).reshape(batch, groups, count * share, -1)
+            common = (spread @ part.values[layer]).view(batch, groups, count, share, width).transpose(1, 2)
+            output = output + common.reshape(rows, groups, share, width)
         return output.reshape(rows, 1, heads, width), weights.reshape(rows, heads, 1, -1)
 
     def _tail(self, layer: int, key: Tensor, value: Tensor) -> tuple[Tensor, Tensor]:
@@ -149,6 +177,7 @@ def _row_attention(
     row_request: RowRequest | None = None,
     row_gradient: RowGradient | None = None,
     shared_prefix: SharedPrefix | None = None,
+    continuation: Continuation | None = None,
     **kwargs: Any,
 ) -> tuple[Tensor, None]:
     layer = getattr(module, "layer_idx", None)
@@ -159,11 +188,24 @@ def _row_attention(
         if row_request is not None and wanted:
             row_request.take(int(layer), weights)
         return output, None
+    earlier = continuation.keep(int(layer), key, value) if continuation is not None and layer is not None else None
+    sdpa = partial(_tiled, module, mask=attention_mask, dropout=dropout, scaling=scaling, kwargs=kwargs)
+    if earlier is not None:
+        if torch.is_grad_enabled() and row_gradient is None and not wanted:  # joined keys are not worth keeping for the way back
+            joined = partial(_joined, sdpa)
+            return checkpoint(joined, query, key, value, *earlier, use_reentrant=False, preserve_rng_state=False), None
+        key, value = torch.cat([earlier[0], key], 2), torch.cat([earlier[1], value], 2)
     if row_request is not None and wanted:
         row_request.take(int(layer), attention_rows(query, key, attention_mask, scale, row_request.positions_BR))  # type: ignore[arg-type]
     if row_gradient is not None and row_gradient.layer == layer:
         return row_gradient.attend(query, key, value, attention_mask, scale), None
-    return _tiled(module, query, key, value, attention_mask, dropout, scaling, kwargs), None
+    return sdpa(query, key, value), None
+
+
+def _joined(
+    sdpa: Callable[[Tensor, Tensor, Tensor], Tensor], query: Tensor, key: Tensor, value: Tensor, keys: Tensor, values: Tensor
+) -> Tensor:
+    return sdpa(query, torch.cat([keys, key], 2), torch.cat([values, value], 2))
 
 
 def _tiled(

@@ -206,12 +206,12 @@ class DecoderFamily(ABC):
             replies.append(contract.Attention(torch.stack(weights)))
         return replies
 
-    def visual_weights(self, row_HS: Tensor, tokens: VisualTokens, suffix: Suffix, prefix_pad: int, start: int) -> Tensor:
+    def visual_weights(self, row_HS: Tensor, tokens: VisualTokens, suffix: Suffix, prefix_end: int, start: int) -> Tensor:
         """A row's columns of the visual tokens, not renormalised: (H, T). `start` is the suffix's place in its chunk."""
         if suffix.columns_U is None:
             state: FamilyState = tokens.state
-            return row_HS[:, state.slots_T.to(row_HS.device) + prefix_pad - state.prefix.length].float().cpu()
-        inside = row_HS[:, suffix.columns_U.to(row_HS.device) + prefix_pad + start].float()
+            return row_HS[:, state.slots_T.to(row_HS.device) + prefix_end - state.prefix.length].float().cpu()
+        inside = row_HS[:, suffix.columns_U.to(row_HS.device) + prefix_end + start].float()
         return (inside if suffix.chain_UT is None else inside @ suffix.chain_UT.to(inside)).cpu()
 
     def read_gradient(self, requests: Sequence[contract.ReadGradient]) -> list[contract.GradientAttention]:
@@ -225,7 +225,7 @@ class DecoderFamily(ABC):
             segments = [suffix.segment for suffix in suffixes]
             read = row_gradients(self.decoder, self.head, states, segments, layer, forced, self.axes)
             for row, k in enumerate(group):
-                weights = self.visual_weights(read.weighted_BHS[row], requests[k].tokens, suffixes[row], read.prefix_pad, 0)
+                weights = self.visual_weights(read.weighted_BHS[row], requests[k].tokens, suffixes[row], read.prefix_ends[row], 0)
                 replies[k] = contract.GradientAttention(weights, read.tokens[row], read.margins[row])
         return [replies[k] for k in range(len(requests))]
 
@@ -246,13 +246,23 @@ class DecoderFamily(ABC):
     def pixel_gradients(
         self, tokens: VisualTokens, views: list[View], questions: Sequence[str], leaves: list[Tensor]
     ) -> tuple[list[list[Tensor]], list[int]]:
-        """Per question the gradient of its likeliest answer token for every leaf, and that token."""
-        shown = len(tokens.boxes_px) if tokens.state.zoom_px is None else None
-        if shown is None:
+        """Per question the gradient of its likeliest answer token for every leaf, and that token.
+
+        In two steps, from the answer to the visual tokens and from there to the pixels; the tower runs twice, and is small.
+        """
+        if tokens.state.zoom_px is not None:
             raise ValueError("pixel gradients of a prefix with a zoomed view; expected the picture as first shown")
-        picture, _ = self.wrap(self.embed(views), zoomed=False)
+        with torch.no_grad():
+            shown = self.embed(views)
+        cuts = [replace(one, embeds_QW=_leaf(one.embeds_QW), deepstack=tuple(map(_leaf, one.deepstack))) for one in shown]
         segments = [self.suffix(tokens, question).segment for question in questions]
-        return question_gradients(self.decoder, self.head, picture, segments, leaves, self.axes)
+        picture, _ = self.wrap(cuts, zoomed=False)
+        onwards, chosen = question_gradients(self.decoder, self.head, picture, segments, _tensors(cuts), self.axes)
+        again = _tensors(self.embed(views))  # now with its graph, when the decoder's is gone: never both in memory
+        gradients = [
+            list(torch.autograd.grad(again, leaves, own, retain_graph=k + 1 < len(onwards))) for k, own in enumerate(onwards)
+        ]
+        return gradients, chosen
 
     @torch.no_grad()
     def generate(self, requests: Sequence[Generate]) -> list[Generation]:
@@ -315,6 +325,15 @@ class DecoderFamily(ABC):
         if box is not None and not all(math.isfinite(value) for value in box):
             box = None
         return generation(answer, raw, starts, parsed, box)
+
+
+def _leaf(tensor: Tensor) -> Tensor:
+    return tensor.detach().requires_grad_()
+
+
+def _tensors(segments: Sequence[Segment]) -> list[Tensor]:
+    """All that the decoder takes from visual tokens."""
+    return [tensor for one in segments for tensor in (one.embeds_QW, *one.deepstack)]
 
 
 def _next_number(request: Encode) -> int:

@@ -118,18 +118,12 @@ class _Run:
         bias: Tensor | None,
     ) -> None:
         self.decoder, self.head, self.task, self.sampling = decoder, head, task, sampling
-        layers = prompt.layers
-        seen = torch.zeros(prompt.key_real.shape, dtype=torch.float32, device=prompt.key_real.device)
-        seen = seen.masked_fill(~prompt.key_real, -torch.inf)
-        if bias is not None:
-            seen[:, : bias.shape[1]] += bias
         self.count = sampling.count
-        room = max(task.most_tokens)
-        self.prefix = SharedPrefix([keys for keys, _ in layers], [values for _, values in layers], seen, self.count, room)
+        self.prefix = SharedPrefix(prompt.parts(bias), self.count, max(task.most_tokens))
         self.columns = [own + prompt.prefix_pad - state.length for own, state in zip(task.columns, task.states, strict=False)]
         self.positions = torch.tensor(
             [state.position + prompt_.step for state, prompt_ in zip(task.states, task.prompts, strict=True)],
-            device=seen.device,
+            device=prompt.own_real_BQ.device,
         ).repeat_interleave(self.count)
         self.draws = [_Draw(sampling, k) for _ in task.states for k in range(self.count)]
         self.written = [Written() for _ in self.draws]

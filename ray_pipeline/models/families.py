@@ -24,9 +24,13 @@ from schemas.model import ModelSettings, PromptSettings, ViewSettings
 class Adapter(Protocol):
     """What a family's class can do before anything is loaded."""
 
-    def abilities(self, config: dict[str, Any]) -> Abilities: ...
+    def abilities(self, config: dict[str, Any]) -> Abilities:
+        """What a folder's config.json says that this model can honour. May raise ModelRefused, or whatever a parser does."""
+        ...
 
-    def load(self, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family: ...
+    def load(self, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:
+        """A loaded family from a folder that has passed the gate. Raises ModelRefused where files misfit each other."""
+        ...
 
 
 FAMILIES: dict[str, Adapter] = {  # `model_type` of config.json -> adapter
@@ -44,16 +48,17 @@ def check_family(settings: JobSettings) -> Path:
     """The model's folder, after everything that can be known without loading weights has been checked.
 
     Raises:
-        ModelRefused: the folder, its model type, or a setting this model cannot honour.
+        ModelRefused: the folder, its model type, a setting this model cannot honour, or the profile that a selector needs.
     """
     folder = model_folder(settings.model.name)
     kind, able = _abilities(folder)
     for refusal in (
-        _refine(kind, settings.refine, able), _official(kind, settings, able), _boost(kind, settings, able),
+        _refine(kind, settings.refine, able), _official(kind, settings, able),
         _select(kind, settings.select, able), _views(kind, settings.views, able), _prompt(kind, settings.prompt, able),
     ):  # fmt: skip
         if refusal:
             raise ModelRefused(refusal)
+    find_profile(folder, settings.select)
     return folder
 
 
@@ -62,7 +67,7 @@ def _abilities(folder: Path) -> tuple[str, Abilities]:
     file = folder / "config.json"
     config = json.loads(file.read_bytes())
     kind = config.get("model_type") if isinstance(config, dict) else None
-    if kind not in FAMILIES:
+    if not isinstance(kind, str) or kind not in FAMILIES:
         near = difflib.get_close_matches(str(kind), FAMILIES, 1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise ModelRefused(f"model_type {kind!r} in {file}; expected one of {sorted(FAMILIES)}{hint}")
@@ -91,35 +96,24 @@ def _refine(kind: str, refine: RefineSettings, able: Abilities) -> str | None:
             f"refine.layer is null and this {kind} revision has no profile; expected a decoder layer, 0..{able.layers - 1}"
             " (about half way up is a fair first choice), or a profile"
         )
+    if refine.boost != 1.0 and not able.boost:
+        return f"refine.boost {refine.boost:g} with {kind}; its attention to a region cannot be reweighted, expected 1"
     return None
 
 
 def _official(kind: str, settings: JobSettings, able: Abilities) -> str | None:
-    """The published code maps the one plain grid of one view, and knows one method and one crop."""
+    """The published code maps the one plain grid of one view."""
     refine, views = settings.refine, settings.views
     if refine.method == "none" or refine.mode != "official":
         return None
     asked = f"refine.mode 'official' with {kind}"
     if not able.official:
         return f"{asked}; the published code needs one plain grid of tokens, expected 'corrected'"
-    if refine.method == "auto" or refine.regions > 1:
-        return f"{asked}, method {refine.method!r} and {refine.regions} region(s); one method and one region are published"
     if views.max_crops or views.num_tokens is not None:
         shown = f"max_crops {views.max_crops} and num_tokens {views.num_tokens}"
         return f"{asked} and views of {shown}; the published code needs one plain grid of tokens, expected 0 and null"
     if "centre_crop" in able.fits and views.fit != "centre_crop":
         return f"{asked} and views.fit {views.fit!r}; the published code shows a picture's middle, expected 'centre_crop'"
-    return None
-
-
-def _boost(kind: str, settings: JobSettings, able: Abilities) -> str | None:
-    if settings.refine.boost == 1.0:
-        return None
-    asked = f"refine.boost {settings.refine.boost:g} with {kind}"
-    if not able.boost:
-        return f"{asked}; its attention to a region cannot be reweighted, expected 1"
-    if settings.select.method != "greedy":
-        return f"{asked} and select.method {settings.select.method!r}; sampled candidates are not reweighted, expected 1"
     return None
 
 

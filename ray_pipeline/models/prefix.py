@@ -2,8 +2,9 @@
 
 In a causal decoder a position's states depend on earlier positions only, so everything before the question is computed
 once and every suffix (question, generic prompt, zoomed view) continues from it. States are values: a continuation makes
-a new one and leaves the old as it was, so rolling back is keeping the old. Shapes: B rows, H key heads, P prefix length,
-Q chunk length, K keys, D width of a head, W width of the decoder, A position axes.
+a new one and leaves the old as it was, so rolling back is keeping the old, and a longer prefix shares the shorter one's
+keys and values instead of copying them. Shapes: B rows, H key heads, P prefix length, Q chunk length, K keys, D width of
+a head, W width of the decoder, A position axes.
 """
 
 from collections.abc import Sequence
@@ -12,27 +13,50 @@ from typing import Any
 
 import torch
 from torch import Tensor, nn
-from transformers import DynamicCache, PreTrainedModel
-from transformers.cache_utils import DynamicLayer
+from transformers import PreTrainedModel
 
-from ray_pipeline.models.attention_rows import LayersDone, RowRequest
+from ray_pipeline.models.attention_rows import Continuation, KeyPart, LayersDone, RowGradient, RowRequest
 from ray_pipeline.models.segment import Segment
 
 
 @dataclass(frozen=True)
-class PrefixState:
-    """Keys and values of every layer (or of the first ones), each (H, P, D), and the position that the next token takes."""
+class Block:
+    """Keys and values of consecutive positions in every layer (or in the first ones), each (H, P, D)."""
 
     keys: tuple[Tensor, ...]
     values: tuple[Tensor, ...]
+
+    @property
+    def length(self) -> int:
+        """How many positions."""
+        return self.keys[0].shape[1]
+
+
+@dataclass(frozen=True)
+class PrefixState:
+    """A prefix as blocks in a row, shared with every shorter prefix of it, and the position that the next token takes."""
+
+    blocks: tuple[Block, ...]
     position: int
 
     @property
     def length(self) -> int:
-        return self.keys[0].shape[1] if self.keys else 0
+        """How many positions have keys."""
+        return sum(block.length for block in self.blocks)
+
+    @property
+    def depth(self) -> int:
+        """How many layers have keys, from the first one up; 0 for an empty prefix."""
+        return min((len(block.keys) for block in self.blocks), default=0)
+
+    def layer(self, layer: int) -> tuple[Tensor, Tensor]:
+        """Keys and values of one layer, (H, P, D); views where there is one block only."""
+        keys = [block.keys[layer] for block in self.blocks]
+        values = [block.values[layer] for block in self.blocks]
+        return (keys[0], values[0]) if len(keys) == 1 else (torch.cat(keys, 1), torch.cat(values, 1))
 
 
-EMPTY = PrefixState((), (), 0)
+EMPTY = PrefixState((), 0)
 
 
 @dataclass(frozen=True)
@@ -59,31 +83,35 @@ class Chunk:
 
 @dataclass
 class Continued:
-    """Outcome of one batched call: hidden states (B, Q, W) right-padded, and what is needed to go on decoding.
+    """Outcome of one batched call: hidden states (B, Q, W) right-padded, None where it was stopped early.
 
-    `depth` layers were extended: all, or those up to where the call was stopped.
+    `own` are the chunk's keys and values per layer reached, (B, H, Q, D); `own_real_BQ` says which belong to the row.
     """
 
     hidden: Tensor | None
-    cache: DynamicCache
-    key_real: Tensor  # (B, K): True where a key belongs to the row
+    states: Sequence[PrefixState]
+    own: list[tuple[Tensor, Tensor]]
+    own_real_BQ: Tensor
     prefix_pad: int
     lengths: list[int]
-    depth: int
 
-    @property
-    def layers(self) -> list[tuple[Tensor, Tensor]]:
-        """Keys and values of every extended layer, (B, H, K, D).
-
-        Raises:
-            TypeError: a layer caches something else (sliding windows, linear attention): its prefix cannot be kept apart.
-        """
-        kept = []
-        for layer in self.cache.layers[: self.depth]:
-            if not isinstance(layer, DynamicLayer) or layer.keys is None or layer.values is None:
-                raise TypeError(f"cache layer {type(layer).__name__}, expected a full-attention layer with keys and values")
-            kept.append((layer.keys, layer.values))
-        return kept
+    def parts(self, bias_BP: Tensor | None) -> list[KeyPart]:
+        """All keys and values behind which decoding goes on: of one row as they are, of several rows side by side."""
+        bias = torch.zeros(len(self.states), self.prefix_pad, device=self.own_real_BQ.device) if bias_BP is None else bias_BP
+        keys, values = zip(*self.own, strict=True)
+        chunk = KeyPart(list(keys), list(values), _hidden_if(~self.own_real_BQ))
+        if not self.prefix_pad:
+            return [chunk]
+        if len(self.states) == 1:
+            blocks = self.states[0].blocks
+            shares = bias.split([block.length for block in blocks], 1)
+            return [
+                KeyPart([k[None] for k in block.keys], [v[None] for v in block.values], share)
+                for block, share in zip(blocks, shares, strict=True)
+            ] + [chunk]
+        joined = [_joined(self.states, self.prefix_pad, layer) for layer in range(len(self.own))]
+        padding = _padding(self.states, self.prefix_pad, bias.device)
+        return [KeyPart([k for k, _ in joined], [v for _, v in joined], bias + _hidden_if(padding)), chunk]
 
 
 def continue_batch(
@@ -93,6 +121,7 @@ def continue_batch(
     request: RowRequest | None = None,
     axes: int = 1,
     bias_BP: Tensor | None = None,
+    gradient: RowGradient | None = None,
 ) -> Continued:
     """Run every row's chunk behind its prefix in one decoder call. Prefixes are left-padded, chunks right-padded.
 
@@ -101,32 +130,29 @@ def continue_batch(
     """
     longest = max(state.length for state in states)
     width = max(chunk.length for chunk in chunks)
-    cache = _joined_cache(states, longest)
     embeds = torch.stack([_padded(torch.cat([part.embeds_QW for part in chunk.segments]), width) for chunk in chunks])
     device = embeds.device
-    key_real = torch.zeros(len(chunks), longest + width, dtype=torch.bool, device=device)
     positions = torch.zeros(axes, len(chunks), width, dtype=torch.long, device=device)
     segment_of = torch.full((len(chunks), width), -1, device=device)
     for row, (state, chunk) in enumerate(zip(states, chunks, strict=True)):
-        key_real[row, longest - state.length : longest + chunk.length] = True
         at = 0
         for number, segment in enumerate(chunk.segments):
             positions[:, row, at : at + len(segment)] = segment.positions(state.position, axes)
             segment_of[row, at : at + len(segment)] = number
             at += len(segment)
     plain = not longest and all(len(chunk.segments) == 1 and chunk.length == width for chunk in chunks)
-    mask = None if plain else _mask(key_real[:, :longest], segment_of)  # without one, the kernel knows it is causal
+    mask = None if plain else _mask(~_padding(states, longest, device), segment_of)  # without one, the kernel is causal
     if bias_BP is not None and mask is not None:
         mask = _additive(mask, bias_BP, embeds.dtype)
+    before = Continuation(lambda layer: _joined(states, longest, layer) if longest else None)
     try:
         hidden = decoder(
-            inputs_embeds=embeds, attention_mask=mask, position_ids=positions[0] if axes == 1 else positions,
-            past_key_values=cache, use_cache=True, row_request=request, **_deepstack(chunks, width),
+            inputs_embeds=embeds, attention_mask=mask, position_ids=positions[0] if axes == 1 else positions, use_cache=False,
+            continuation=before, row_request=request, row_gradient=gradient, **_deepstack(chunks, width),
         ).last_hidden_state  # fmt: skip
-        depth = len(cache.layers)
     except LayersDone:
-        hidden, depth = None, max(request.layers) + 1 if request else 0
-    return Continued(hidden, cache, key_real, longest, [chunk.length for chunk in chunks], depth)
+        hidden = None
+    return Continued(hidden, states, before.own, segment_of >= 0, longest, [chunk.length for chunk in chunks])
 
 
 def up_to(decoder: PreTrainedModel, rows: int, layer: int | None = None) -> RowRequest:
@@ -140,20 +166,18 @@ def up_to(decoder: PreTrainedModel, rows: int, layer: int | None = None) -> RowR
 
 
 def extended_states(states: Sequence[PrefixState], continued: Continued, chunks: Sequence[Chunk]) -> list[PrefixState]:
-    """The rows' new prefixes after single-segment chunks: old keys and values joined with the chunk's own."""
-    layers = continued.layers
-    if len(states) == 1:  # one row alone has no padding in it: nothing to cut, no copy
-        cuts = [[(keys[0], values[0]) for keys, values in layers]]
-    else:
-        spans = [
-            (continued.prefix_pad - state.length, continued.prefix_pad + chunk.length)
-            for state, chunk in zip(states, chunks, strict=True)
-        ]
-        cuts = [[(k[row, :, a:b].clone(), v[row, :, a:b].clone()) for k, v in layers] for row, (a, b) in enumerate(spans)]
-    return [
-        PrefixState(tuple(k for k, _ in own), tuple(v for _, v in own), state.position + chunk.segments[0].step)
-        for own, state, chunk in zip(cuts, states, chunks, strict=True)
-    ]
+    """The rows' new prefixes after single-segment chunks: the old ones' blocks and one more."""
+    new = []
+    for row, (state, chunk) in enumerate(zip(states, chunks, strict=True)):
+        if len(states) == 1:  # nobody's padding is in it: no copy
+            own = [(keys[0], values[0]) for keys, values in continued.own]
+        else:
+            own = [
+                (keys[row, :, : chunk.length].clone(), values[row, :, : chunk.length].clone()) for keys, values in continued.own
+            ]
+        block = Block(tuple(keys for keys, _ in own), tuple(values for _, values in own))
+        new.append(PrefixState((*state.blocks, block), state.position + chunk.segments[0].step))
+    return new
 
 
 def _mask(prefix_real_BP: Tensor, segment_of_BQ: Tensor) -> Tensor:
@@ -188,22 +212,25 @@ def _deepstack(chunks: Sequence[Chunk], width: int) -> dict[str, Any]:
     return {"visual_pos_masks": marks, "deepstack_visual_embeds": features}
 
 
-def _joined_cache(states: Sequence[PrefixState], longest: int) -> DynamicCache:
-    cache = DynamicCache()
-    for layer in range(len(states[0].keys)):
-        cache.update(
-            _stacked([state.keys[layer] for state in states], longest),
-            _stacked([state.values[layer] for state in states], longest),
-            layer,
-        )
-    return cache
+def _joined(states: Sequence[PrefixState], longest: int, layer: int) -> tuple[Tensor, Tensor]:
+    """One layer's keys and values of all rows, (B, H, longest, D), left-padded; views where there is one row of one block."""
+    pairs = [state.layer(layer) if state.blocks else None for state in states]
+    like = next(pair for pair in pairs if pair is not None)
+    filled = [pair or (like[0][:, :0], like[1][:, :0]) for pair in pairs]
+    if len(filled) == 1:
+        return filled[0][0][None], filled[0][1][None]
+    keys, values = zip(*filled, strict=True)
+    return torch.stack([_left_padded(k, longest) for k in keys]), torch.stack([_left_padded(v, longest) for v in values])
 
 
-def _stacked(tensors_HPD: Sequence[Tensor], length: int) -> Tensor:
-    """(B, H, length, D), left-padded; a view where there is but one row."""
-    if len(tensors_HPD) == 1:
-        return tensors_HPD[0][None]
-    return torch.stack([_left_padded(tensor, length) for tensor in tensors_HPD])
+def _padding(states: Sequence[PrefixState], longest: int, device: torch.device) -> Tensor:
+    """(B, longest): True where a row's prefix has not begun yet."""
+    lengths = torch.tensor([state.length for state in states], device=device)
+    return torch.arange(longest, device=device)[None] < longest - lengths[:, None]
+
+
+def _hidden_if(unseen: Tensor) -> Tensor:
+    return torch.zeros(unseen.shape, device=unseen.device).masked_fill(unseen, -torch.inf)
 
 
 def _left_padded(tensor_HPD: Tensor, length: int) -> Tensor:

@@ -15,7 +15,7 @@ HALF = 0.5  # of a token's footprint that must lie in the region
 
 
 def region_bias(tokens: VisualTokens, boost: Boost) -> Tensor:
-    """(P,) on the prefix's keys: log(factor) at visual tokens at least half of whose footprint lies in one of the regions, else 0.
+    """(P,) on the prefix's keys: log(factor) at visual tokens at least half of whose footprint lies in a region, else 0.
 
     Raises:
         ValueError: a factor that is not positive and finite.
@@ -25,6 +25,6 @@ def region_bias(tokens: VisualTokens, boost: Boost) -> Tensor:
     prints = tokens.footprints
     regions = torch.tensor(boost.boxes_px, dtype=prints.boxes_T4_px.dtype)
     inside = prints.valid_T & (contained_share(prints.boxes_T4_px, regions) >= HALF).any(1)
-    bias = torch.zeros(tokens.state.prefix.length, device=tokens.state.prefix.keys[0].device)
+    bias = torch.zeros(tokens.state.prefix.length, device=tokens.state.prefix.blocks[0].keys[0].device)
     bias[tokens.state.slots_T[inside].to(bias.device)] = math.log(boost.factor)
     return bias

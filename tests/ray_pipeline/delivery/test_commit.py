@@ -14,6 +14,7 @@ from fsspec.implementations.memory import MemoryFileSystem
 
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.fail_points import NAMES
+from tests.stand_ins.s3_server import running_s3
 
 PART = "results/part-00000.parquet"
 
@@ -232,25 +233,16 @@ def test_without_a_create_mode_the_name_is_looked_up() -> None:
 
 
 @pytest.fixture(scope="module")
-def bucket() -> Iterator[str]:
-    """A bucket in a local S3 server of its own process: its library warns, and warnings are errors here."""
-    command = [sys.executable, "-W", "ignore", "-m", "moto.server", "-H", "127.0.0.1", "-p", "0"]
-    server = subprocess.Popen(command, stderr=subprocess.PIPE, text=True)
-    patch = pytest.MonkeyPatch()
-    try:
-        assert server.stderr
-        line = next(line for line in server.stderr if "Running on" in line)
-        patch.setenv("AWS_ENDPOINT_URL", line.split("Running on ")[1].split()[0])
+def bucket(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """An empty bucket."""
+    with running_s3(tmp_path_factory.mktemp("s3")) as url, pytest.MonkeyPatch.context() as patch:
+        patch.setenv("AWS_ENDPOINT_URL", url)
         for name, value in {"ACCESS_KEY_ID": "a", "SECRET_ACCESS_KEY": "b", "DEFAULT_REGION": "us-east-1"}.items():
             patch.setenv(f"AWS_{name}", value)
         import s3fs
 
         s3fs.S3FileSystem().mkdir("archive")
         yield "s3://archive"
-    finally:
-        patch.undo()
-        server.kill()
-        server.communicate()
 
 
 def test_on_s3_a_name_is_committed_once(bucket: str) -> None:

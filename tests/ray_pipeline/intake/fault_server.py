@@ -4,7 +4,6 @@ import socket
 import ssl
 import struct
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -15,7 +14,7 @@ BODY = bytes(range(256)) * 8  # 2048 bytes
 
 
 class FaultServer(ThreadingHTTPServer):
-    """`hits` counts requests per path; `headers_seen` keeps the last request's headers."""
+    """`hits` counts requests per path; `headers_seen` keeps the last request's headers; what dawdles goes on until `released`."""
 
     daemon_threads = True
     request_queue_size = 64
@@ -25,6 +24,7 @@ class FaultServer(ThreadingHTTPServer):
         self.hits: Counter[str] = Counter()
         self.headers_seen: dict[str, str] = {}
         self.elsewhere = ""
+        self.released = threading.Event()
 
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Clients that hang up are what is tested."""
@@ -40,6 +40,7 @@ def running(context: ssl.SSLContext | None = None) -> Iterator[FaultServer]:
     try:
         yield server
     finally:
+        server.released.set()
         server.shutdown()
         server.server_close()
         thread.join()
@@ -110,27 +111,31 @@ class _Faults(BaseHTTPRequestHandler):
         self._reply(200, BODY, Content_Encoding="gzip")
 
     def _silent(self) -> None:
-        time.sleep(3)
+        self.server.released.wait()
 
     def _stops(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "2048")
         self.end_headers()
         self.wfile.write(BODY[:100])
-        time.sleep(3)
+        self.server.released.wait()
 
     def _trickle(self) -> None:
         self.send_response(200)
         self.send_header("Content-Length", "2048")
         self.end_headers()
-        for start in range(100):
-            self.wfile.write(BODY[start : start + 1])
-            time.sleep(0.03)
+        self._drip(BODY[:2047])
 
     def _trickled_header(self) -> None:
-        for letter in b"HTTP/1.0 200 OK\r\nX-Long: " + b"x" * 100:
+        self._drip(b"HTTP/1.0 200 OK\r\nX-Long: " + b"x" * 60_000)
+
+    def _drip(self, data: bytes) -> None:
+        """Never silent, and never done."""
+        for letter in data:
             self.wfile.write(bytes([letter]))
-            time.sleep(0.03)
+            if self.server.released.wait(0.03):
+                return
+        self.server.released.wait()
 
     def _reset(self) -> None:
         self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))

@@ -20,7 +20,7 @@ RED, WHITE, BLACK = (255, 0, 0), (255, 255, 255), (0, 0, 0)
 
 @pytest.fixture(scope="module")
 def decoder() -> Iterator[Decoder]:
-    with Decoder(FetchSettings(max_pixels=1_000_000, decode_timeout_s=20, decode_memory_bytes=600_000_000)) as started:
+    with Decoder(FetchSettings(max_pixels=1_000_000, decode_timeout_s=90, decode_memory_bytes=600_000_000)) as started:
         yield started
 
 

@@ -4,8 +4,7 @@ import hashlib
 import os
 import random
 import signal
-import threading
-import time
+import socket
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -20,7 +19,7 @@ from schemas.status import RowFailure, Status
 from tests.ray_pipeline.intake import hostile_images as hostile
 
 GOOD = hostile.saved(hostile.noise(30, 20), "PNG")
-LIMITS = FetchSettings(max_pixels=4_000_000, max_pages=50, decode_timeout_s=20, decode_memory_bytes=600_000_000)
+LIMITS = FetchSettings(max_pixels=4_000_000, max_pages=50, decode_timeout_s=90, decode_memory_bytes=600_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -157,49 +156,52 @@ def test_too_little_memory_to_start_is_said_at_once() -> None:
 
 
 def test_timeout_then_a_fresh_child() -> None:
-    big = hostile.zero_run_png(6000)
-    with Decoder(LIMITS.model_copy(update={"decode_timeout_s": 0.03, "max_pixels": 40_000_000})) as hasty:
-        before = hasty.child_pid
-        start = time.monotonic()
-        status, message = outcome(hasty, big)
-        assert (status, "0.03 s" in message) == (Status.DECODE_TIMEOUT, True)
-        assert time.monotonic() - start < 3
+    with Decoder(LIMITS.model_copy(update={"decode_timeout_s": 0.5})) as hasty:
+        stuck = hasty.child_pid or 0
+        os.kill(stuck, signal.SIGSTOP)
+        status, message = outcome(hasty, GOOD)
+        assert (status, "0.5 s" in message) == (Status.DECODE_TIMEOUT, True)
         with pytest.raises(ProcessLookupError):
-            os.kill(before or 0, 0)
+            os.kill(stuck, 0)
         assert hasty.child_pid is None
-        status, _ = outcome(hasty, b"no picture")
-        assert status == Status.DECODE_UNSUPPORTED
+        hasty._settings = LIMITS  # half a second can be too short for the fresh one as well
+        assert outcome(hasty, GOOD) == ("ok", "30x20")
 
 
 def test_child_killed_between_files_harms_no_file() -> None:
     with Decoder(LIMITS) as decoder:
-        os.kill(decoder.child_pid or 0, signal.SIGKILL)
-        time.sleep(0.05)
+        pid = decoder.child_pid or 0
+        os.kill(pid, signal.SIGKILL)
+        os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
         assert outcome(decoder, GOOD) == ("ok", "30x20")
 
 
 @pytest.mark.parametrize(
     ("number", "status"), [(signal.SIGKILL, "decode_crash"), (signal.SIGSEGV, "decode_crash"), (signal.SIGXCPU, "decode_timeout")]
 )
-def test_child_killed_in_the_middle_of_a_file(number: signal.Signals, status: str) -> None:
-    with Decoder(LIMITS.model_copy(update={"max_pixels": 40_000_000})) as decoder:
+def test_child_killed_in_the_middle_of_a_file(number: signal.Signals, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Stopped before the file arrives and killed when it is there, so that it surely falls into it."""
+    send = socket.send_fds
+    with Decoder(LIMITS) as decoder:
         pid = decoder.child_pid or 0
-        os.kill(pid, signal.SIGSTOP)  # stopped before the file arrives, so that the kill surely falls into it
-        killer = threading.Timer(0.2, os.kill, (pid, number))
-        waker = threading.Timer(0.25, os.kill, (pid, signal.SIGCONT)) if number != signal.SIGKILL else None
-        killer.start()
-        if waker:
-            waker.start()
-        got, message = outcome(decoder, hostile.zero_run_png(5000))
-        killer.join()
-        if waker:
-            waker.join()
+
+        def send_and_kill(channel: socket.socket, buffers: list[bytes], descriptors: list[int]) -> int:
+            os.kill(pid, signal.SIGSTOP)
+            sent = send(channel, buffers, descriptors)
+            os.kill(pid, number)
+            os.kill(pid, signal.SIGCONT)
+            return sent
+
+        with monkeypatch.context() as patch:
+            patch.setattr(socket, "send_fds", send_and_kill)
+            got, message = outcome(decoder, GOOD)
         assert got == status, message
         assert outcome(decoder, GOOD) == ("ok", "30x20")
 
 
 def test_the_child_is_locked_in(decoder: Decoder) -> None:
     """Limits as seen from outside, no environment, no network interface but its own loopback."""
+    assert outcome(decoder, GOOD) == ("ok", "30x20")  # so that there is a child, whatever came before
     home = Path(f"/proc/{decoder.child_pid}")
     limits = {line[:25].strip(): line[25:].split()[0] for line in (home / "limits").read_text().splitlines()[1:]}
     assert limits["Max address space"] == str(LIMITS.decode_memory_bytes)
@@ -234,13 +236,32 @@ def test_poison_between_good_files_leaves_nothing_behind(decoder: Decoder) -> No
     expected = [hostile.noise(11 + number, 7, number).tobytes() for number in range(40)]
     mixed = [(data, None) for data in bad] + list(zip(good, expected, strict=True))
     random.Random(7).shuffle(mixed)
-    before = len(os.listdir("/proc/self/fd"))
+    before = decoding_descriptors()
     for data, pixels in mixed:
         if pixels is None:
             outcome(decoder, data)
         else:
             assert decoder.decode(data, None).pixels_YX3.tobytes() == pixels
-    assert len(os.listdir("/proc/self/fd")) <= before + 1
+    assert decoding_descriptors() == before
+
+
+def decoding_descriptors() -> int:
+    """Open descriptors of the kinds that decoding uses: its anonymous files and unnamed pairs of sockets.
+
+    Not all of them: whatever else runs in this process opens and closes some of its own.
+    """
+    return sum(is_of_decoding(int(name)) for name in os.listdir("/proc/self/fd"))
+
+
+def is_of_decoding(descriptor: int) -> bool:
+    try:
+        target = os.readlink(f"/proc/self/fd/{descriptor}")
+        if not target.startswith("socket:"):
+            return target.startswith(("/memfd:picture-", "/memfd:decoder-"))
+        with socket.socket(fileno=os.dup(descriptor)) as found:
+            return found.family == socket.AF_UNIX and not found.getsockname() and not found.getpeername()
+    except OSError:  # closed meanwhile, or not connected
+        return False
 
 
 def test_thin_pictures(decoder: Decoder) -> None:

@@ -145,16 +145,16 @@ def test_one_token_gradient_equals_the_full_matrix(model: LlamaForCausalLM, laye
     expected = [grad_att_by_full_matrix(model, torch.cat(row), layer, token) for row in rows]
     model.set_attn_implementation(ROW_ATTENTION)
     states, prompts = prefixes(model, [p for p, _ in rows]), [Segment(q) for _, q in rows]
-    before = [state.keys[0].clone() for state in states]
+    before = [state.layer(0)[0].clone() for state in states]
     got = row_gradients(model.model, model.lm_head, states, prompts, layer, [token] * 3)
     for k, ((prefix, _), (want, chosen)) in enumerate(zip(rows, expected, strict=True)):
-        own = got.weighted_BHS[k, :, got.prefix_pad - len(prefix) : got.prefix_pad]
+        own = got.weighted_BHS[k, :, got.prefix_ends[k] - len(prefix) : got.prefix_ends[k]]
         peak = float(want.max())
         assert peak > 1e-3 and got.tokens[k] == chosen
         assert float((own - want[:, : len(prefix)]).abs().max()) <= 1e-4 * peak
         assert token is not None or got.margins[k] >= 0
-    assert all(bool((state.keys[0] == old).all()) for state, old in zip(states, before, strict=True))
-    assert not states[0].keys[0].requires_grad
+    assert all(bool((state.layer(0)[0] == old).all()) for state, old in zip(states, before, strict=True))
+    assert not states[0].layer(0)[0].requires_grad
 
 
 def test_questions_behind_one_picture_in_one_pass_have_the_gradients_of_two_passes(model: LlamaForCausalLM) -> None:

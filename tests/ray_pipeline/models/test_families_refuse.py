@@ -57,24 +57,21 @@ OFFICIAL = {"refine": {"mode": "official"}}
 TABLE = [
     *[case for name, layers in LAYERS.items()
       for case in per((name,), {"refine": {"layer": layers}}, f"refine.layer {layers}", f"layers 0..{layers - 1}")],
-    *per(("qwen3_vl", "internvl", "instructblip", "mc_llava"), {"refine": {"layer": None}}, "refine.layer is null", "decoder layer"),
+    *per(("qwen3_vl", "internvl", "instructblip", "mc_llava"), {"refine": {"layer": None}}, "refine.layer is null"),
     *per(NO_CROPS, {"views": {"max_crops": 4}}, "max_crops 4", "expected 0"),
     *per(NO_CROPS, {"views": {"policy": "official"}}, "policy 'official'", "expected 0 and 'strict'"),
     *per(("llava", *NO_CROPS), {"views": {"num_tokens": 100}}, "num_tokens 100", "expected null"),
     *per(("llava", *NO_CROPS), {"views": {"token_split": "even"}}, "token_split 'even'", "'official'"),
-    *per(("mc_llava", "embedded"), {"views": {"num_tokens": 4, "max_crops": 4}}, "num_tokens 4 for up to 5 views", "at least one"),
+    *per(("mc_llava", "embedded"), {"views": {"num_tokens": 4, "max_crops": 4}}, "num_tokens 4 for up to 5 views"),
     *per(("internvl", "instructblip", "mc_llava", "embedded"), {"views": {"fit": "pad"}}, "views.fit 'pad'", "can do squash"),
-    *per(("llava_next", "qwen2_5_vl", "qwen3_vl"), {"views": {"fit": "squash"}}, "views.fit 'squash'", "nothing but its own rule"),
+    *per(("llava_next", "qwen2_5_vl", "qwen3_vl"), {"views": {"fit": "squash"}}, "views.fit 'squash'", "nothing but"),
     *per(FIXED_INPUT, {"views": {"resolution_px": 512}}, "resolution_px 512", "fixed size", "null"),
     *per(FIXED_INPUT, {"views": {"zoom_px": 0}}, "zoom_px 0", "expected null"),
     *per(("llava_next", "internvl", "mc_llava"), OFFICIAL, "refine.mode 'official'", "one plain grid", "'corrected'"),
     *per(("llava",), OFFICIAL, "refine.mode 'official'", "views.fit None", "expected 'centre_crop'"),
     *per(("llava",), OFFICIAL | {"views": {"fit": "centre_crop", "max_crops": 4}}, "max_crops 4", "one plain grid"),
     *per(("embedded",), OFFICIAL | {"views": {"num_tokens": 20}}, "num_tokens 20", "one plain grid"),
-    *per(("qwen2_5_vl",), {"refine": {"mode": "official", "regions": 2}}, "2 region(s)", "one method and one region"),
-    *per(("instructblip",), {"refine": {"mode": "official", "method": "auto"}}, "method 'auto'", "one method and one region"),
     *per(("instructblip",), {"refine": {"boost": 2.5}}, "refine.boost 2.5", "expected 1"),
-    *per(WITH_BOXES, {"refine": {"boost": 2}, "select": {"method": "medoid"}}, "refine.boost 2", "'medoid'", "expected 1"),
     *per(NO_BOXES, {"select": {"method": "acs_free"}}, "select.method 'acs_free'", "no boxes", "'greedy'"),
     *per(NO_BOXES, {"select": {"method": "random"}}, "select.method 'random'", "no boxes"),
     *per(NO_BOXES, {"prompt": {"template": "locate"}}, "prompt.template 'locate'", "short or plain"),
@@ -99,7 +96,7 @@ HONOURED = [
     *per((*NAMES, "embedded"), {"model": {"dtype": "bfloat16", "device": "cpu"}}),
     *per((*NAMES, "embedded"), {"refine": {"method": "pure_grad", "layer": None}}),
     *per((*NAMES, "embedded"), {"refine": {"regions": 3, "block_px": 512, "base_window_px": 64}, "fusion": {"scales": [2]}}),
-    *per(WITH_BOXES, {"prompt": {"template": "locate"}, "select": {"method": "acs_free"}}),
+    *per(WITH_BOXES, {"prompt": {"template": "locate"}, "select": {"method": "medoid"}}),
     *per(("llava", "llava_next", "qwen2_5_vl", "qwen3_vl", "internvl", "mc_llava", "embedded"), {"refine": {"boost": 3}}),
     *per(("qwen2_5_vl", "qwen3_vl", "instructblip", "embedded"), OFFICIAL),
     *per(("llava",), OFFICIAL | {"views": {"fit": "centre_crop"}}),
@@ -116,6 +113,12 @@ def test_a_setting_that_can(folders: dict[str, Path], name: str, sections: dict[
     sections = json.loads(json.dumps(sections))
     sections["model"] = sections.get("model", {}) | {"name": str(folders[name])}
     assert check_family(settings(folders[name], **sections)) == folders[name]
+
+
+@pytest.mark.parametrize("method", ["acs_free", "acs_learned", "inside_mass"])
+def test_selectors_that_go_by_attention_without_a_profile(folders: dict[str, Path], method: str) -> None:
+    assert "profile.json; expected one" in refusal(folders["llava"], select={"method": method})
+    assert "no own.json" in refusal(folders["llava"], select={"method": method, "profile": "own.json"})
 
 
 @pytest.mark.parametrize("name", NAMES)

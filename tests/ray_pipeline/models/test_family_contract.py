@@ -345,8 +345,7 @@ def test_templates_ask_what_they_are_named_after(loaded: LoadedFamily) -> None:
 def test_a_prefix_serves_any_number_of_continuations(loaded: LoadedFamily) -> None:
     picture, family = picture_of(120, 90), loaded.family
     tokens = loaded.shown(picture)
-    state = tokens.state
-    kept = [tensor.clone() for tensor in (*state.prefix.keys, *state.prefix.values, *(view.pixels for view in state.views))]
+    kept = [tensor.clone() for tensor in held(tokens)]
     first = answered(loaded, tokens)
     family.read_attention([ReadAttention(tokens, (QUESTION, GENERIC), 1)])
     family.read_gradient([ReadGradient(tokens, QUESTION, 1)])
@@ -354,9 +353,16 @@ def test_a_prefix_serves_any_number_of_continuations(loaded: LoadedFamily) -> No
     family.sample([Sample(tokens, QUESTION, 3, Sampling(3, 1.0, 0.9, seed=1))])
     answered(loaded, loaded.shown(picture, (10.0, 10.0, 70.0, 60.0)))
     assert answered(loaded, tokens) == first
-    after = (*state.prefix.keys, *state.prefix.values, *(view.pixels for view in state.views))
+    after = held(tokens)
     assert all(torch.equal(old, new) for old, new in zip(kept, after, strict=True))
     assert not any(tensor.requires_grad for tensor in after)
+
+
+def held(tokens: VisualTokens) -> list[Tensor]:
+    """Every tensor of a prefix."""
+    prefix = tokens.state.prefix
+    layers = [tensor for layer in range(prefix.depth) for tensor in prefix.layer(layer)]
+    return [*layers, *(view.pixels for view in tokens.state.views)]
 
 
 def answered(loaded: LoadedFamily, tokens: VisualTokens) -> Generation:

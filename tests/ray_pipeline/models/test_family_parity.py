@@ -4,6 +4,7 @@ Bars: rows 1e-5, rel-att maps 1e-4 relative, grad-att and pure-grad 1e-4 of thei
 candidates' rows 1e-5, all in single precision; in bf16 no worse than the eager route in bf16.
 """
 
+import json
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -148,12 +149,14 @@ def test_greedy_answers_equal_the_reference(pair: Pair, zoomed: bool) -> None:
 def test_rows_behind_sampled_tokens_equal_teacher_forcing(pair: Pair) -> None:
     if pair.name == "instructblip":
         pytest.skip("writes no boxes and is refused candidates by attention")
-    tokens = pair.shown()[0]
+    tokens, config = pair.shown()[0], json.loads((pair.folder / "config.json").read_text())
+    image = config.get("image_token_id", config.get("image_token_index"))
     layers = (0, pair.layer)
     sampling = Sampling(4, 1.0, 0.95, seed=5)
     asked = Sample(tokens, QUESTIONS[0], 6, sampling, layers)
     family = pair.family
     written = family._candidates([asked], [family.suffix(tokens, QUESTIONS[0])], sampling, layers)[0]  # type: ignore[attr-defined]
+    written = [one for one in written if image not in one.ids]  # the reference would take it for one more picture
     assert len({tuple(one.ids) for one in written}) > 1
     for one in written:
         rows = pair.references[0].taught_rows(QUESTIONS[0], one.ids, layers)
@@ -178,7 +181,7 @@ def test_a_prefix_cut_off_behind_the_layer_gives_the_same_rows(pair: Pair) -> No
     (full,), (short,) = (
         pair.family.encode([Encode(picture, (whole(picture),), until_layer=stop)]) for stop in (None, pair.layer)
     )
-    assert len(short.state.prefix.keys) == pair.layer + 1
+    assert short.state.prefix.depth == pair.layer + 1
     rows = [pair.family.read_attention([ReadAttention(own, QUESTIONS[:2], pair.layer)])[0].weights_QHT for own in (full, short)]
     assert worst(rows[0], rows[1]) <= 1e-6
 

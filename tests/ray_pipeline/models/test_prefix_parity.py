@@ -81,12 +81,12 @@ def test_states_are_not_changed_by_continuations(decoder: torch.nn.Module) -> No
     (p, q, g), *_ = texts(2)
     with torch.inference_mode():
         (state,) = prefixes(decoder, [p])
-        before = [key.clone() for key in state.keys]
+        before = [state.layer(k)[0].clone() for k in range(state.depth)]
         once = continue_batch(decoder.model, [state], [Chunk((Segment(q),))]).hidden
         continue_batch(decoder.model, [state], [Chunk((Segment(g),))], RowRequest((0,), torch.tensor([[len(g) - 1]]), True))
         again = continue_batch(decoder.model, [state], [Chunk((Segment(q),))]).hidden
     torch.testing.assert_close(once, again, atol=0, rtol=0)
-    assert all(torch.equal(a, b) for a, b in zip(before, state.keys, strict=True))
+    assert all(torch.equal(a, b) for a, b in zip(before, (state.layer(k)[0] for k in range(state.depth)), strict=True))
 
 
 def test_batched_decoding_equals_plain_generation_row_by_row(decoder: torch.nn.Module) -> None:
