@@ -31,7 +31,7 @@ def planned(settings: JobSettings, family: Family) -> Plan:
     """How this family perceives under a run's settings, with what calibration learned about it, where the run needs that."""
     profile = regressor = None
     if settings.select.method != "greedy":
-        folder = model_folder(settings.model.name)
+        folder = model_folder(settings.model.name, settings.model.revision)
         profile, stored = find_profile(folder, settings.select), regressor_bytes(folder, settings.select)
         regressor = AirS.from_bytes(stored) if stored else None
     return Plan(

@@ -14,8 +14,10 @@ class Settings(BaseModel):
 class ModelSettings(Settings):
     """Which model answers, and on what."""
 
-    name: str = Field("embedded", description="`embedded`, or a local folder with config.json and safetensors")
-    revision: str | None = Field(None, description="pinned commit of a hub model; recorded with the results")
+    name: str = Field(
+        "embedded", description="`embedded`, a local folder with config.json and safetensors, or a hub model owner/name"
+    )
+    revision: str | None = Field(None, description="commit that a hub model is pinned to; recorded with the results")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="precision of weights and activations")
     device: Literal["auto", "cpu", "cuda"] = Field("auto", description="`auto` takes a GPU where the actor has one")
     engine: Literal["torch"] = Field("torch", description="what runs the vision tower")

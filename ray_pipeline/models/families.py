@@ -50,7 +50,7 @@ def check_family(settings: JobSettings) -> Path:
     Raises:
         ModelRefused: the folder, its model type, a setting this model cannot honour, or the profile that a selector needs.
     """
-    folder = model_folder(settings.model.name)
+    folder = model_folder(settings.model.name, settings.model.revision)
     kind, able = _abilities(folder)
     for refusal in (
         _refine(kind, settings.refine, able), _official(kind, settings, able),
@@ -156,7 +156,7 @@ def _listed(names: frozenset[str]) -> str:
 
 def load_family(model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:
     """Load a checked folder's weights onto the configured device."""
-    folder = model_folder(model.name)
+    folder = model_folder(model.name, model.revision)
     disable_progress_bar()  # a bar per process says nothing about the run
     config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
     return FAMILIES[config["model_type"]].load(folder, model, views, prompt)

@@ -173,7 +173,6 @@ def test_files_that_may_hold_code(tmp_path: Path, file: str) -> None:
 
 def test_folders_that_are_none(tmp_path: Path) -> None:
     assert "no folder there" in refusal(tmp_path / "absent")
-    assert "no folder there" in refusal("llava-hf/llava-1.5-7b-hf")
     assert "expected config.json" in refusal(tmp_path)
     (tmp_path / "inner").mkdir()
     folder_with(tmp_path / "inner", {"model_type": "llava"})

@@ -108,8 +108,9 @@ def test_two_pictures_shown_first_have_markers_each(
     tokens = family.encode([Encode(one, ((0.0, 0.0, 210.0, 97.0), CROP))])[0]
     behind = shown(family, one, CROP)
     assert torch.equal(tokens.state.slots_T, behind.state.slots_T)
-    for both, after in zip(tokens.state.prefix.keys, behind.state.prefix.keys, strict=True):
-        torch.testing.assert_close(both, after, atol=1e-5, rtol=1e-5)
+    assert tokens.state.prefix.depth == behind.state.prefix.depth > 0
+    for layer in range(tokens.state.prefix.depth):
+        torch.testing.assert_close(tokens.state.prefix.layer(layer), behind.state.prefix.layer(layer), atol=1e-5, rtol=1e-5)
 
 
 def test_attention_equals_the_eager_matrix(folder: Path, family: InternVl, plain: InternVLForConditionalGeneration) -> None:

@@ -97,7 +97,7 @@ def test_other_architectures_under_the_same_name_are_refused(config: dict[str, A
 
 def test_defaults_follow_the_folder(family: Llava) -> None:
     known = family.defaults
-    assert (known.input_px, known.focus_layer, known.base_window_px, known.look) == (84, None, 84, "whole")
+    assert (known.input_px, known.focus_layer, known.base_window_px, known.look) == (84, None, 84, "multicrop")
     assert family.network.model.vision_tower.config._attn_implementation == "sdpa"
     assert not any(parameter.requires_grad for parameter in family.network.parameters())
 
