@@ -8,6 +8,7 @@ import json
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from tokenizers import Tokenizer, models, pre_tokenizers
@@ -87,7 +88,7 @@ def save_folder(folder: Path, width: int, layers: int, seed: int = 0) -> Path:
 class Published:
     """The routes of the research code on one model. Pictures come as normalised pixels (pictures, 3, 336, 336)."""
 
-    model: LlavaForConditionalGeneration
+    model: Any  # a LlavaForConditionalGeneration, to whose type the library denies `generate`
     tokenizer: PreTrainedTokenizerFast
     layer: int
 
@@ -103,7 +104,7 @@ class Published:
     def answer(self, pixels: Tensor, question: str, tokens: int) -> Tensor:
         """A plain query through the library's `generate`, of exactly so many tokens."""
         ids = self.ids(question, len(pixels))
-        drawn: Tensor = self.model.generate(  # type: ignore[misc]  # without gradients, as the library does it
+        drawn: Tensor = self.model.generate(  # without gradients, as the library does it
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=False,
             min_new_tokens=tokens, max_new_tokens=tokens,
         )  # fmt: skip
@@ -130,7 +131,7 @@ class Published:
 
     def pure_grad(self, pixels: Tensor) -> Tensor:
         """Quotient of pixel gradient norms for both prompts, two forward and two backward passes, (336, 336)."""
-        norms = []
+        norms: list[Tensor] = []
         for question in (QUESTION, GENERIC):
             leaf = pixels.clone().requires_grad_()
             logits = self.model(input_ids=self.ids(question, 1), pixel_values=leaf, output_attentions=True).logits[:, -1]
@@ -142,7 +143,7 @@ class Published:
         """ACS as written down: `count` returned sequences, then one eager teacher-forced pass over each."""
         ids = self.ids(QUESTION, 1)
         self.model.set_attn_implementation("sdpa")
-        drawn = self.model.generate(  # type: ignore[misc]
+        drawn = self.model.generate(
             input_ids=ids, attention_mask=torch.ones_like(ids), pixel_values=pixels, do_sample=True, temperature=0.8, top_p=0.95,
             top_k=0, num_return_sequences=count, min_new_tokens=tokens, max_new_tokens=tokens,
         )  # fmt: skip

@@ -26,6 +26,8 @@ from schemas.profile import HeadProfile
 from schemas.result import CandidateRecord, Perception, Refinement, Region
 from schemas.status import RowFailure, Status
 
+READ_WITH_THE_ANSWER = ("rel_att", "auto")  # methods that use the attention of the first answer's prompt
+
 
 @dataclass(frozen=True)
 class Plan:
@@ -83,7 +85,8 @@ def _refined(tokens: VisualTokens, question: str, plan: Plan) -> Generator[Reque
         return (yield from _final(tokens, question, plan, None, Refinement("none", (), False, "refinement is switched off")))
     first = None
     if refine.first_answer:
-        first = expect(Generation, (yield Generate(tokens, question, longest, focus_layer(refine, plan.defaults))))
+        layer = focus_layer(refine, plan.defaults) if refine.method in READ_WITH_THE_ANSWER else None
+        first = expect(Generation, (yield Generate(tokens, question, longest, layer)))
         if sure := _sure_enough(first, plan):
             return (yield from _final(tokens, question, plan, first, Refinement(refine.method, (), False, sure)))
     asked = Question(question, first.attention_HT if first else None)

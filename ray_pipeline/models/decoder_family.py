@@ -29,6 +29,7 @@ from ray_pipeline.models.prompt_text import PromptText
 from ray_pipeline.models.region_bias import region_bias
 from ray_pipeline.models.segment import Segment, joined
 from schemas.picture import Box
+from schemas.status import RowFailure, Status
 
 
 @dataclass(frozen=True)
@@ -122,6 +123,19 @@ class DecoderFamily(ABC):
         """The question behind its picture."""
         return Suffix(self.token_segment(self.question_ids(question)))
 
+    def _room_for(self, tokens: VisualTokens, question: str, answer: int = 0) -> Suffix:
+        """The question behind its picture, where both and an answer of so many tokens fit into what the decoder was made for.
+
+        Raises:
+            RowFailure: they do not; it would go on beyond its positions and write nonsense.
+        """
+        suffix = self.suffix(tokens, question)
+        limit = getattr(self.decoder.config, "max_position_embeddings", None)
+        needed = tokens.state.prefix.position + suffix.segment.step + answer
+        if limit is not None and needed > limit:
+            raise RowFailure(Status.SKIPPED, f"picture, question and answer take {needed} positions of the model's {limit}")
+        return suffix
+
     def token_segment(self, ids: list[int]) -> Segment:
         """Embeddings (tokens, W) of token ids."""
         table = self.decoder.get_input_embeddings()
@@ -189,7 +203,7 @@ class DecoderFamily(ABC):
 
     def _read_layer(self, requests: Sequence[ReadAttention], layer: int) -> list[contract.Attention]:
         states = [request.tokens.state.prefix for request in requests]
-        suffixes = [[self.suffix(request.tokens, text) for text in request.questions] for request in requests]
+        suffixes = [[self._room_for(request.tokens, text) for text in request.questions] for request in requests]
         chunks = [Chunk(tuple(suffix.segment for suffix in own)) for own in suffixes]
         most = max(len(chunk.segments) for chunk in chunks)
         ends = [chunk.last_indices + [0] * (most - len(chunk.segments)) for chunk in chunks]
@@ -220,7 +234,7 @@ class DecoderFamily(ABC):
         for layer, group in _grouped(requests, lambda request: request.layer).items():
             asked = [requests[k] for k in group]
             states = [request.tokens.state.prefix for request in asked]
-            suffixes = [self.suffix(request.tokens, request.question) for request in asked]
+            suffixes = [self._room_for(request.tokens, request.question) for request in asked]
             forced = [request.token for request in asked]
             segments = [suffix.segment for suffix in suffixes]
             read = row_gradients(self.decoder, self.head, states, segments, layer, forced, self.axes)
@@ -255,7 +269,7 @@ class DecoderFamily(ABC):
         with torch.no_grad():
             shown = self.embed(views)
         cuts = [replace(one, embeds_QW=_leaf(one.embeds_QW), deepstack=tuple(map(_leaf, one.deepstack))) for one in shown]
-        segments = [self.suffix(tokens, question).segment for question in questions]
+        segments = [self._room_for(tokens, question).segment for question in questions]
         picture, _ = self.wrap(cuts, zoomed=False)
         onwards, chosen = question_gradients(self.decoder, self.head, picture, segments, _tensors(cuts), self.axes)
         again = _tensors(self.embed(views))  # now with its graph, when the decoder's is gone: never both in memory
@@ -267,7 +281,7 @@ class DecoderFamily(ABC):
     @torch.no_grad()
     def generate(self, requests: Sequence[Generate]) -> list[Generation]:
         """Greedy answers, row by row as if alone; attention of the last prompt position where a layer is given."""
-        suffixes = [self.suffix(request.tokens, request.question) for request in requests]
+        suffixes = [self._room_for(request.tokens, request.question, request.max_new_tokens) for request in requests]
         layers = sorted({request.layer for request in requests if request.layer is not None})
         rows = None
         if layers:
@@ -291,7 +305,7 @@ class DecoderFamily(ABC):
         replies: dict[int, contract.Samples] = {}
         for (sampling, layers), group in _grouped(requests, lambda request: (request.sampling, request.layers)).items():
             asked = [requests[k] for k in group]
-            suffixes = [self.suffix(request.tokens, request.question) for request in asked]
+            suffixes = [self._room_for(request.tokens, request.question, request.max_new_tokens) for request in asked]
             written = self._candidates(asked, suffixes, sampling, layers)
             for k, request, answers in zip(group, asked, written, strict=True):
                 replies[k] = contract.Samples(tuple(self._generation(request, answer) for answer in answers))

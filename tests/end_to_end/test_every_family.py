@@ -99,7 +99,6 @@ def test_every_row_is_answered(name: str, method: str, folders: dict[str, Path],
     assert_all_answered(answered(archive(tmp_path, SIZES), folders[name], *chosen), method)
 
 
-@pytest.mark.xfail(strict=True, reason="the first answer is asked for a layer's attention that pure_grad never reads")
 @pytest.mark.usefixtures("here")
 @pytest.mark.parametrize("name", FAMILIES)
 def test_gradients_of_pixels_need_no_layer(name: str, folders: dict[str, Path], tmp_path: Path) -> None:

@@ -15,6 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
+from ray_pipeline.batching import _call
 from ray_pipeline.geometry.boxes import area, clip
 from ray_pipeline.geometry.footprints import Footprints
 from ray_pipeline.geometry.raster import rasterise
@@ -315,9 +316,13 @@ def test_a_question_cannot_smuggle_special_tokens_in(loaded: LoadedFamily) -> No
 )
 def test_odd_questions_are_answered_or_fail_alone(loaded: LoadedFamily, question: str) -> None:
     tokens = loaded.shown(picture_of(60, 40))
-    odd, plain = loaded.family.generate([Generate(tokens, question, 3), Generate(tokens, QUESTION, 3)])
+    odd, plain = _call(loaded.family.generate, [Generate(tokens, question, 3), Generate(tokens, QUESTION, 3)])
     alone = loaded.family.generate([Generate(tokens, QUESTION, 3)])[0]
-    assert plain.ids == alone.ids and odd.tokens <= 3
+    assert plain.ids == alone.ids
+    if isinstance(odd, RowFailure):
+        assert odd.status == Status.SKIPPED and len(question) > 2000, "only what does not fit is not answered"
+        return
+    assert odd.tokens <= 3
     rows = loaded.family.read_attention([ReadAttention(tokens, (question, GENERIC), 1)])[0].weights_QHT
     assert rows.isfinite().all() and float(rows.sum(-1).max()) <= 1 + 1e-4
 

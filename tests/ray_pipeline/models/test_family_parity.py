@@ -30,6 +30,7 @@ from ray_pipeline.models.contract import (
 from ray_pipeline.models.families import load_family
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from schemas.status import RowFailure
 from tests.reference.model import ReferenceModel
 from tests.stand_ins.tiny_models import TINY
 
@@ -219,3 +220,9 @@ def test_half_precision_is_no_worse_than_the_eager_route(name: str, tmp_path: Pa
             errors["eager"].append((eager[k].rel_att(question, LAYER).float() / expected - 1).abs())
     ours, theirs = (float(torch.cat(found).median()) for found in errors.values())
     assert 0 < ours <= 1.1 * theirs, f"median error {ours:.4f} against {theirs:.4f}"
+
+
+def test_a_prompt_beyond_the_positions_is_the_rows_own_failure(pair: Pair) -> None:
+    (tokens, *_) = pair.shown()
+    with pytest.raises(RowFailure, match="positions of the model's"):
+        pair.family.generate([Generate(tokens, "long " * 4000, 5)])
