@@ -3,7 +3,7 @@
 Boxes are x0, y0, x1, y1 in pixels of the picture.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, replace
 from itertools import islice
 from typing import Any
@@ -14,6 +14,10 @@ import torch
 from ray_pipeline.batching import converse
 from ray_pipeline.geometry import boxes
 from ray_pipeline.geometry.footprints import Footprints
+from ray_pipeline.methods.agreement import oracle
+from ray_pipeline.methods.candidates import gather
+from ray_pipeline.methods.pool import IouRegressor, Pool
+from ray_pipeline.methods.slots import CHOOSE
 from ray_pipeline.models.contract import Encode, Family, Generate, Generation, Sample, Samples, VisualTokens
 from ray_pipeline.models.families import check_family, load_family
 from ray_pipeline.perceiver import Plan, Seen, perceive
@@ -22,9 +26,11 @@ from schemas.job import JobSettings
 from schemas.methods import RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from schemas.profile import HeadProfile
 
 LONGEST = 40
 SIDE_BY_SIDE = 8
+NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 
 
 class Bench:
@@ -64,6 +70,9 @@ class Drawn:
     generations: tuple[Generation, ...]
 
 
+Pick = Callable[[Drawn], Box]
+
+
 class _Overheard:
     """A family whose samples are kept, with attention at `layers`; the run itself sees what it asked for."""
 
@@ -96,6 +105,33 @@ def draw(bench: Bench, some: Iterable[Case], plan: Plan, select: SelectSettings,
             tokens, reply = heard[str(case.seed)]
             picture = tokens.picture
             yield Drawn(case, picture.width, picture.height, tokens.footprints, layers, reply.generations)
+
+
+def pool_of(drawn: Drawn, settings: SelectSettings, profile: HeadProfile | None, regressor: IouRegressor | None) -> Pool | None:
+    """What a selector would see of it, as in a run; None where a run would let the first answer stand."""
+    candidates, _ = gather(drawn.generations, drawn.width, drawn.height)
+    if sum(candidate.multiplicity for candidate in candidates) < 2:
+        return None
+    return Pool(
+        candidates, drawn.footprints, drawn.width, drawn.height, settings, drawn.layers, profile, regressor, drawn.case.seed
+    )  # fmt: skip
+
+
+def picker(settings: SelectSettings, profile: HeadProfile | None = None, regressor: IouRegressor | None = None) -> Pick:
+    """The box that a run under these settings would return; `greedy` is the first answer's."""
+
+    def pick(one: Drawn) -> Box:
+        pool = None if settings.method == "greedy" else pool_of(one, settings, profile, regressor)
+        box = CHOOSE[settings.method](pool).box_px if pool else one.generations[0].box_px
+        return box or NO_BOX
+
+    return pick
+
+
+def best_of_all(one: Drawn) -> Box:
+    """What no selector can beat."""
+    candidates, _ = gather(one.generations, one.width, one.height)
+    return oracle(candidates, one.case.question.box_px).box_px if candidates else NO_BOX
 
 
 def picture_of(case: Case) -> Picture:

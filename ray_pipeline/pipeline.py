@@ -45,7 +45,8 @@ def run_parts(manifest: Manifest, parts: list[Part], order: WorkOrder) -> Iterat
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            compute=ActorPoolStrategy(size=min(settings.actors, len(parts)), max_tasks_in_flight_per_actor=2),
+            # One part at a time: what waits behind a part that kills its process would use up its own tries.
+            compute=ActorPoolStrategy(size=min(settings.actors, len(parts)), max_tasks_in_flight_per_actor=1),
             num_cpus=0,  # with the default of one CPU each, actors can starve the read tasks and nothing ever starts
             num_gpus=settings.gpus_per_actor,
             max_restarts=-1,  # the pool must not run dry; what bounds repetition is the next line

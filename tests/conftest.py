@@ -6,8 +6,11 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Iterator
+from pathlib import Path
 
 import pytest
+
+ROOT = Path(__file__).resolve().parents[1]
 
 # Before any library is imported, and inherited by worker processes. What a machine's settings could change is taken away.
 for name in list(os.environ):
@@ -15,8 +18,10 @@ for name in list(os.environ):
         del os.environ[name]
 os.environ.update(RAY_USAGE_STATS_ENABLED="0", HF_HUB_OFFLINE="1", OMP_NUM_THREADS="1", TOKENIZERS_PARALLELISM="false")
 os.environ.update(AWS_CONFIG_FILE=os.devnull, AWS_SHARED_CREDENTIALS_FILE=os.devnull, AWS_EC2_METADATA_DISABLED="true")
+os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [str(ROOT), os.environ.get("PYTHONPATH")]))  # not another checkout's
 os.environ.update(NO_PROXY="127.0.0.1,localhost", no_proxy="127.0.0.1,localhost")
-os.environ.update({"RAY_memory_monitor_refresh_ms": "0"})  # else Ray kills workers where others fill the machine's memory
+# Else Ray's workers step back behind all else on the machine until nothing moves, and die where others fill its memory.
+os.environ.update({"RAY_worker_niceness": "0", "RAY_memory_monitor_refresh_ms": "0"})
 os.environ.setdefault("RAY_AUTH_TOKEN", secrets.token_hex(32))  # else Ray leaves one in the home folder
 
 

@@ -340,11 +340,11 @@ def test_manifest_travels_to_another_process(tmp_path: Path) -> None:
     receiver, sender = context.Pipe(duplex=False)
     process = context.Process(target=_ids_elsewhere, args=(manifest, sender))
     process.start()
+    sender.close()  # so that a process that dies without a word ends the wait
     assert receiver.recv() == ["r5", "r6", "r7", "r8"]
     process.join()
     process.close()
     receiver.close()
-    sender.close()
 
 
 def test_memory_address() -> None:

@@ -1,0 +1,175 @@
+"""The embedded model's ACS profile: `python -m benchmarks.make_profile [--write]`.
+
+Draws candidates for where-is questions of the validation split, as a run without zoom draws them; trains the Attention-IoU
+regressor and finds the heads on one range of its seeds, chooses the number of heads on another. The evaluation split is
+never looked at. Prints what every choice is worth there; `--write` puts profile.json and iou_regressor.safetensors beside
+the weights.
+"""
+
+import argparse
+import datetime
+import hashlib
+import sys
+from collections.abc import Iterable, Iterator, Sequence
+from itertools import islice
+from statistics import fmean
+
+import torch
+import transformers
+
+from benchmarks.embedded import Bench, Drawn, Pick, best_of_all, draw, iou, picker
+from ray_pipeline.geometry import boxes
+from ray_pipeline.methods.candidates import boxes_of, gather
+from ray_pipeline.methods.head_discovery import HeadRules, Origin, discover, head_auroc, layer_attribution
+from ray_pipeline.methods.labelled_queries import LabelledQuery, QueryReading, read_query
+from ray_pipeline.methods.pool import IouRegressor
+from ray_pipeline.methods.regressor_training import CORRECT, FeatureQuery, TrainingSettings, feature_query, train_regressor
+from ray_pipeline.models.profiles import PROFILE, REGRESSOR, weights_digest
+from ray_pipeline.models.weights import EMBEDDED
+from ray_pipeline.synthesis.evaluation import BUCKETS, cases
+from schemas.methods import RefineSettings, SelectSettings
+from schemas.model import ModelSettings
+from schemas.profile import COORDINATES, HeadProfile
+
+LAYERS, HEADS, GRID = (0, 1, 2, 3), 6, 12  # all there are, on the tower's own grid
+MEGAPIXELS = (0.5, 1.0)  # the model sees 96 x 96 px of a picture, whatever its size
+FIT, SELECTION = 100_000, 500_000  # where each range of seeds starts within the split
+TASKS = {"where_text": 1.0, "where": 0.2}  # share of `count`: boxes of texts are the ones that go wrong
+TEMPERATURES = (0.6, 0.8, 1.0)
+HEADS_PER_COORDINATE = (1, 2, 4, 8)
+AGGREGATES = ("mean", "zscore", "rank")
+BASELINES = ("medoid", "cluster", "likeliest", "least_entropy", "random")
+SEED = 0
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--count", type=int, default=1500, help="pictures per size to fit on")
+    parser.add_argument("--selection", type=int, default=200, help="pictures per size to choose settings on")
+    parser.add_argument("--epochs", type=int, default=15)
+    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--write", action="store_true")
+    options = parser.parse_args(argv)
+    torch.set_num_threads(1)
+    bench = Bench(ModelSettings(name="embedded"), RefineSettings(method="none"))
+    for temperature in TEMPERATURES:
+        agreement = fmean(pairwise_iou(one) for one in drawn(bench, SELECTION, 40, temperature))
+        print(f"temperature {temperature}: mean pairwise IoU {agreement:.2f}, expected 0.5 to 0.8", flush=True)
+    held_out = list(drawn(bench, SELECTION, options.selection))
+    features, readings = fitting_data(drawn(bench, FIT, options.count))
+    print(f"fitting on {len(features)} queries, choosing on {len(held_out)}", flush=True)
+    settings = TrainingSettings(epochs=options.epochs, batch=64, rate=options.rate)
+    trained = train_regressor(features, LAYERS, HEADS, SEED, settings=settings)
+    print(f"regressor: epoch {trained.epoch} of {options.epochs}, {trained.validation}")
+    attribution = layer_attribution(trained.regressor, [query for one in islice(held_out, 60) if (query := labelled(one))])
+    print("attribution of layers:", ", ".join(f"{value:.4f}" for value in attribution.tolist()))
+    print_heads(readings)
+    calibrated_on = f"synthesis validation {', '.join(TASKS)}: {options.count} pictures a size from seed {FIT}"
+    profile = best_profile(readings, attribution, origin(bench, calibrated_on), held_out)
+    print_figures(held_out, profile, trained.regressor)
+    if options.write:
+        (EMBEDDED / REGRESSOR).write_bytes(trained.regressor.to_bytes())
+        (EMBEDDED / PROFILE).write_text(profile.model_dump_json(indent=2) + "\n")
+    return 0
+
+
+def drawn(bench: Bench, first: int, count: int, temperature: float = 0.8) -> Iterator[Drawn]:
+    """Of every size, and of the tasks by their shares; shown whole, for a crop at a thing's edge would cut its box."""
+    select = SelectSettings(method="medoid", temperature=temperature)
+    for task, share in TASKS.items():
+        for bucket in BUCKETS:
+            some = cases("validation", bucket, round(share * count), MEGAPIXELS, task, first)
+            yield from draw(bench, some, bench.plan(), select, LAYERS)
+
+
+def labelled(one: Drawn) -> LabelledQuery | None:
+    """Its readable candidates with their IoU, or None where there is none."""
+    candidates, _ = gather(one.generations, one.width, one.height)
+    left = [candidate for candidate in candidates if candidate.readable]
+    weights = [candidate.weights_CLHT for candidate in left if candidate.weights_CLHT is not None]
+    if not weights:
+        return None
+    truth = torch.tensor([one.case.question.box_px], dtype=torch.float64)
+    ious = boxes.iou(boxes_of(left), truth)[:, 0].float()
+    return LabelledQuery(f"{one.case.bucket} {one.case.seed}", one.footprints, one.width, one.height, torch.stack(weights), ious)
+
+
+def fitting_data(some: Iterable[Drawn]) -> tuple[list[FeatureQuery], list[QueryReading]]:
+    """What the regressor and head discovery each keep of a query; the attention itself would not fit in memory."""
+    features, readings = [], []
+    for one in some:
+        if query := labelled(one):
+            features.append(feature_query(query, GRID, "finest_view"))
+            readings.append(read_query(query, "finest_view"))
+    return features, readings
+
+
+def pairwise_iou(one: Drawn) -> float:
+    """Mean over all pairs of answers with a box; 1 where there is no pair."""
+    found = [answer.box_px for answer in one.generations if answer.box_px is not None]
+    corners = torch.tensor(found, dtype=torch.float64).reshape(-1, 4)
+    count = len(found)
+    return float((boxes.iou(corners, corners).sum() - count) / (count * count - count)) if count > 1 else 1.0
+
+
+def origin(bench: Bench, calibrated_on: str) -> Origin:
+    """The template around a question is the prompt: the question itself differs from row to row."""
+    prompt = str(bench.plan().prompt.question or "{question}")
+    return Origin(
+        model=weights_digest(EMBEDDED), transformers=transformers.__version__, dtype="float32",
+        prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), calibrated_on=calibrated_on,
+        date=datetime.date.today().isoformat(),
+    )  # fmt: skip
+
+
+def best_profile(
+    readings: Sequence[QueryReading], attribution_L: torch.Tensor, about: Origin, held_out: Sequence[Drawn]
+) -> HeadProfile:
+    """The number of heads that selects best under the default aggregate; fewer where it makes no difference."""
+    best: tuple[float, HeadProfile] | None = None
+    for count in HEADS_PER_COORDINATE:
+        rules = HeadRules(per_coordinate=count)
+        profile = discover(readings, LAYERS, attribution_L, about, rules, LAYERS)
+        if not profile.heads:
+            raise ValueError(f"no head passes {rules}; this model has no ACS-Free")
+        names = " ".join(f"{head.coordinate}:{head.layer}.{head.head}" for head in profile.heads)
+        print(f"{count} heads a coordinate: {names}")
+        for aggregate in AGGREGATES:
+            settings = SelectSettings.model_validate({"method": "acs_free", "aggregate": aggregate})
+            ious = [iou(picker(settings, profile, None)(one), one.case.question.box_px) for one in held_out]
+            print(f"  {aggregate:7s} {figures(ious)}", flush=True)
+            if aggregate == "zscore" and (best is None or fmean(ious) > best[0] + 1e-3):
+                best = fmean(ious), profile
+    if best is None:
+        raise ValueError("0 settings tried, expected at least one")
+    return best[1]
+
+
+def print_heads(readings: Sequence[QueryReading]) -> None:
+    auroc_CLH = head_auroc(readings, HeadRules().least_pairs)
+    for name, auroc_LH in zip(COORDINATES, auroc_CLH, strict=True):
+        layers = " | ".join(" ".join(f"{value:.2f}" for value in row) for row in auroc_LH.tolist())
+        print(f"AUROC of {name}, layer by layer: {layers}")
+
+
+def print_figures(held_out: Sequence[Drawn], profile: HeadProfile, regressor: IouRegressor) -> None:
+    rows: dict[str, Pick] = {"greedy": picker(SelectSettings())}
+    for method in (*BASELINES, "inside_mass", "acs_free", "acs_learned"):
+        rows[method] = picker(SelectSettings.model_validate({"method": method}), profile, regressor)
+    rows["oracle"] = best_of_all
+    for name, pick in rows.items():
+        told = []
+        for task in TASKS:
+            for bucket in BUCKETS:
+                own = [one for one in held_out if one.case.question.task == task and one.case.bucket == bucket]
+                told.append(figures([iou(pick(one), one.case.question.box_px) for one in own]))
+        print(f"{name:14s} {'  '.join(told)}", flush=True)
+
+
+def figures(ious: Sequence[float]) -> str:
+    """Acc@0.5 and mean IoU."""
+    return f"{fmean(value >= CORRECT for value in ious):.3f} {fmean(ious):.3f}" if ious else "-"
+
+
+if __name__ == "__main__":
+    sys.exit(main())
