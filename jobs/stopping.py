@@ -30,9 +30,10 @@ def stoppable(work: Callable[[], int], ends_process: bool) -> int:
     """The exit code of `work`, or STOPPED and one line on stderr where a signal broke it off.
 
     With `ends_process` the code is the last word of the process and later signals are ignored, so that an impatient
-    second one cannot spoil it; otherwise the caller's handlers come back. In a thread that gets no signals it only works.
+    second one cannot spoil it; otherwise the caller's handlers come back. In a thread that gets no signals, and within
+    another `stoppable`, it only works.
     """
-    if not _hears_signals():
+    if not _hears_signals() or signal.getsignal(signal.SIGTERM) is _stop:
         return work()
     os.environ.setdefault(BELOW_PYTHON, "1")
     before = {number: signal.getsignal(number) for number in SIGNALS}

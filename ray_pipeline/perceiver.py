@@ -26,6 +26,7 @@ from schemas.profile import HeadProfile
 from schemas.result import CandidateRecord, Perception, Refinement, Region
 from schemas.status import RowFailure, Status
 
+EDGE = 0.01  # of a crop's side: a box that comes this near to an edge ends there
 READ_WITH_THE_ANSWER = ("rel_att", "auto")  # methods that use the attention of the first answer's prompt
 
 
@@ -136,13 +137,28 @@ def _surer(first: Generation | None, second: _Answered, plan: Plan) -> _Answered
     if first is None:
         return second
     second = replace(second, first=first)
+    refinement = second.refinement
+    if plan.refine.keep == "surer" and not second.final.text and _cut_off(second.final, refinement.crops_px):
+        kept = replace(refinement, used=False, reason=f"{refinement.reason}; the crop cuts its box off, the first answer stands")
+        return replace(second, final=first, refinement=kept, records=_records((first, second.final), first, None))
     if plan.refine.keep == "refined" or second.records is not None:
         return second
-    refinement = second.refinement
     if sureness(second.final) >= sureness(first):
         return replace(second, refinement=replace(refinement, reason=f"{refinement.reason}; surer than the first answer"))
     kept = replace(refinement, used=False, reason=f"{refinement.reason}; the first answer is surer")
     return replace(second, final=first, refinement=kept, records=_records((first, second.final), first, None))
+
+
+def _cut_off(answer: Generation, crops_px: tuple[Box, ...]) -> bool:
+    """A box that ends at an edge of its crop: the thing goes on where the crop does not show it."""
+    if answer.box_px is None:
+        return False
+    for crop in crops_px:
+        margins = [EDGE * (crop[2] - crop[0]), EDGE * (crop[3] - crop[1])] * 2
+        inside = all(crop[k] - margins[k] <= answer.box_px[k] <= crop[k + 2] + margins[k] for k in (0, 1))
+        if inside and any(abs(side - edge) <= margin for side, edge, margin in zip(answer.box_px, crop, margins, strict=True)):
+            return True
+    return False
 
 
 def _at_scales(picture: Picture, question: str, plan: Plan, main: _Answered) -> Generator[Request, Reply, _Answered]:

@@ -126,7 +126,7 @@ def test_an_undisturbed_block_that_fails_after_a_signal_was_stopped(capsys: pyte
 
 
 def test_a_foreign_handler_is_not_taken_on() -> None:
-    """Ray's handler of SIGTERM raises SystemExit; the one of SIGINT that defers belongs to both."""
+    """Such as Ray's, which raises SystemExit. Other signals are the block's own business."""
     others = signal.getsignal(signal.SIGUSR2)
     set_signal = signal.signal
 
@@ -142,6 +142,17 @@ def test_a_foreign_handler_is_not_taken_on() -> None:
         assert signal.getsignal(signal.SIGUSR2) == signal.SIG_IGN and signal.signal is set_signal
     finally:
         signal.signal(signal.SIGUSR2, others)
+
+
+def test_a_command_within_a_command_is_stopped_once(capsys: pytest.CaptureFixture[str]) -> None:
+    steps = []
+
+    def outer() -> int:
+        steps.append(stoppable(signalled, ends_process=True))
+        return 0
+
+    assert stoppable(outer, ends_process=False) == STOPPED
+    assert steps == [] and capsys.readouterr().err == LINE.format("SIGTERM")
 
 
 def test_outside_the_main_thread_it_only_works() -> None:
