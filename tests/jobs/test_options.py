@@ -94,7 +94,7 @@ def test_set_reads_yaml_and_leaves_text_alone(key: str, text: str, value: object
         (["--set", "run.batch"], {}, "--set run.batch: expected KEY=VALUE, such as run.batch=8"),
         (["--actors", "0"], {}, "run.actors=0 (from --actors): expected greater than or equal to 1"),
         (["--actors", "many"], {}, "run.actors='many' (from --actors): expected a valid integer, unable to parse"),
-        (["--set", "refine.method=zoom"], {}, "refine.method='zoom' (from --set): expected 'none' or 'rel_att'"),
+        (["--set", "refine.method=zoom"], {}, "refine.method='zoom' (from --set): expected 'none', 'rel_att', 'grad_att', 'pure"),
         (["--set", "fetch.schemes=[s3, ftp]"], {},
          "fetch.schemes.1='ftp' (from --set): expected 'file', 's3', 'http', 'https' or 'memory'"),
         (["--gpus-per-actor", ".nan"], {}, "run.gpus_per_actor=nan (from --gpus-per-actor): expected "),

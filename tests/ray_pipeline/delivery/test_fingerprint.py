@@ -37,12 +37,24 @@ def value_at(tree: Any, key: str) -> Any:
     return tree
 
 
+OTHER: dict[str, Any] = {  # where a type alone does not say what is allowed
+    "views.fit": "pad",
+    "views.resolution_px": 512,
+    "refine.block_px": 1024,
+    "refine.boost": 1.8,
+    "select.aggregate": "mean",
+    "fusion.scales": (2.0,),
+}
+
+
 def other_value(key: str) -> Any:
     """A legal value that differs from the default."""
     model: Any = JobSettings
     *parents, last = key.split(".")
     for name in parents:
         model = model.model_fields[name].annotation
+    if key in OTHER:
+        return OTHER[key]
     old, kind = value_at(BASE, key), model.model_fields[last].annotation
     if isinstance(old, str):
         options = [option for option in get_args(kind) if isinstance(option, str) and option != old]
