@@ -20,6 +20,7 @@ from collections.abc import Callable
 from functools import partial
 from pathlib import Path
 from statistics import median
+from typing import cast
 
 import numpy as np
 import torch
@@ -27,7 +28,8 @@ import torch
 from benchmarks.llava_form import GENERIC, QUESTION, Published, save_folder
 from ray_pipeline.batching import converse
 from ray_pipeline.methods.crop_box import select_crop
-from ray_pipeline.models.contract import Encode, Family, ReadPixelGradient, Sample, Sampling, VisualTokens
+from ray_pipeline.models.contract import Encode, ReadPixelGradient, Sample, Sampling, VisualTokens
+from ray_pipeline.models.decoder_family import DecoderFamily
 from ray_pipeline.models.families import load_family
 from ray_pipeline.perceiver import Plan, perceive
 from schemas.methods import RefineSettings
@@ -49,8 +51,8 @@ class Sides:
     def __init__(self, folder: Path, attention: str) -> None:
         settings = ModelSettings(name=str(folder), device="cpu")
         self.views = ViewSettings(fit="centre_crop")  # as published
-        self.family: Family = load_family(settings, self.views, PromptSettings(max_new_tokens=ANSWER_TOKENS))
-        self.family.end_ids = frozenset()  # type: ignore[attr-defined]  # every answer as long as the published one's
+        self.family = cast(DecoderFamily, load_family(settings, self.views, PromptSettings(max_new_tokens=ANSWER_TOKENS)))
+        self.family.end_ids = frozenset()  # every answer as long as the published one's
         self.published = Published.load(folder, attention, LAYER)
         noise = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
         self.picture = Picture(np.kron(noise, np.ones((HEIGHT_PX // 30, WIDTH_PX // 40, 1), np.uint8)), "")
@@ -58,7 +60,7 @@ class Sides:
         self.crop: Box = (300.0, 200.0, 636.0, 536.0)
 
     def pixels(self, *boxes: Box) -> torch.Tensor:
-        views = self.family.views(Encode(self.picture, boxes), 0)  # type: ignore[attr-defined]
+        views = self.family.views(Encode(self.picture, boxes), 0)
         return torch.stack([view.pixels.reshape(3, 336, 336) for view in views])
 
     def shown(self) -> VisualTokens:

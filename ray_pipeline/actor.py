@@ -1,12 +1,12 @@
 """What one model process holds: the model, loaded once. Questions about pictures in, the same questions answered."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 
 import torch
 
-from ray_pipeline.batching import Ended, converse
-from ray_pipeline.methods.acs_learned import AirS
+from ray_pipeline.batching import Ended, RowLimit, ends
+from ray_pipeline.methods.box_regressor import read_regressor
 from ray_pipeline.models.contract import Family
 from ray_pipeline.models.families import load_family
 from ray_pipeline.models.profiles import find_profile, regressor_bytes
@@ -33,7 +33,7 @@ def planned(settings: JobSettings, family: Family) -> Plan:
     if settings.select.method != "greedy":
         folder = model_folder(settings.model.name, settings.model.revision)
         profile, stored = find_profile(folder, settings.select), regressor_bytes(folder, settings.select)
-        regressor = AirS.from_bytes(stored) if stored else None
+        regressor = read_regressor(stored) if stored else None
     return Plan(
         settings.views, settings.refine, settings.prompt, family.defaults, settings.select, settings.fusion, profile, regressor,
         settings.run.seed,
@@ -49,6 +49,20 @@ class Actor:
         self.family = load(settings.model, settings.views, settings.prompt)
         self.plan = planned(settings, self.family)
 
+        self.limit = RowLimit(settings.run.batch)
+        self.strict = settings.run.strict
+
+    def answers(self, rows: Mapping[int, Asked]) -> Iterator[tuple[int, Ended] | None]:
+        """What was seen of each row, or how it failed, as it comes; every key once, and None after each call of the model.
+
+        Rows go side by side, or one after the other where the run is strict: then no row's numbers depend, in their last
+        digits, on what shared a call with it.
+        """
+        talks = {key: perceive(row.picture, row.question, self.plan) for key, row in rows.items()}
+        groups = [{key: talk} for key, talk in talks.items()] if self.strict else [talks]
+        for group in groups:
+            yield from ends(self.family, group, self.limit)
+
     def answer(self, rows: Mapping[int, Asked]) -> dict[int, Ended]:
-        """Answer all rows side by side; every key comes back once, with what was seen or how it failed."""
-        return converse(self.family, {key: perceive(row.picture, row.question, self.plan) for key, row in rows.items()})
+        """All rows' ends at once."""
+        return dict(end for end in self.answers(rows) if end is not None)

@@ -20,11 +20,14 @@ class FetchSettings(Settings):
     max_bytes: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest file in bytes")
     max_pixels: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest picture, width times height")
     max_pages: Annotated[int, Field(gt=0)] = Field(2_000, description="most pages or frames of one file")
-    timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for fetching one file")
+    timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for fetching one file while its host answers")
+    outage_s: Annotated[float, Field(ge=0)] = Field(
+        300.0, description="time a file waits on top for a host that is out or throttles; 0 = it counts as the file's own"
+    )
     decode_timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for decoding one file")
     decode_memory_bytes: Annotated[int, Field(gt=0)] = Field(3_000_000_000, description="address space of a decoding process")
     concurrency: Annotated[int, Field(ge=1, le=256)] = Field(4, description="files an actor fetches and decodes ahead")
-    attempts: Annotated[int, Field(ge=1, le=20)] = Field(4, description="tries for a failure that may pass")
+    attempts: Annotated[int, Field(ge=1, le=20)] = Field(10, description="tries for a failure that may pass")
 
 
 class RunSettings(Settings):
@@ -36,6 +39,14 @@ class RunSettings(Settings):
     part_rows: Annotated[int, Field(ge=1, le=1_000_000)] = Field(64, description="rows per result file, the unit of commit")
     max_error_share: Annotated[float, Field(ge=0, le=1)] = Field(
         1.0, description="share of failed rows above which the exit code is 3"
+    )
+    strict: bool = Field(
+        False, description="one row at a time in the model: bytes of results do not depend on the batch, at the price of speed"
+    )
+    call_timeout_s: Annotated[float, Field(gt=0)] = Field(600.0, description="a model process silent for so long is ended")
+    load_timeout_s: Annotated[float, Field(gt=0)] = Field(1800.0, description="whole time for loading the model")
+    idle_timeout_s: Annotated[float, Field(gt=0)] = Field(
+        3600.0, description="a run in which no row ends for so long is broken off"
     )
     seed: int = Field(0, description="seed of everything that draws")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many rows of the manifest")

@@ -18,6 +18,7 @@ FREE = frozenset(
         "fetch.buckets",
         "fetch.roots",
         "fetch.timeout_s",
+        "fetch.outage_s",
         "fetch.decode_timeout_s",
         "fetch.decode_memory_bytes",
         "fetch.concurrency",
@@ -25,6 +26,9 @@ FREE = frozenset(
         "run.actors",
         "run.gpus_per_actor",
         "run.max_error_share",
+        "run.call_timeout_s",
+        "run.load_timeout_s",
+        "run.idle_timeout_s",
     }
 )
 SHOWN = 80  # characters of a value in a line of `differences`

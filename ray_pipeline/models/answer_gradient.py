@@ -88,21 +88,30 @@ def question_gradients(
     """Per question the gradients for all `leaves` that `picture` was computed from, and the token differentiated.
 
     The picture runs once, with its graph, up to the last layer's keys and values: nobody reads what comes after them. The
-    questions follow, packed. One backward pass a question, since norms are taken per question.
+    questions follow one after the other, each with its backward pass: packed, every pass would run through all of them.
     """
-    shown, asked = [Chunk((picture,))], [Chunk(tuple(questions))]
+    shown = [Chunk((picture,))]
     with lean_gates(decoder):
-        states = extended_states([EMPTY], continue_batch(decoder, [EMPTY], shown, up_to(decoder, 1), axes), shown)
-        hidden = continue_batch(decoder, states, asked, axes=axes).hidden
+        (state,) = extended_states([EMPTY], continue_batch(decoder, [EMPTY], shown, up_to(decoder, 1), axes), shown)
+        gradients, tokens = [], []
+        for k, question in enumerate(questions):
+            scalar, token = _likeliest(decoder, head, state, question, axes)
+            gradients.append(list(torch.autograd.grad(scalar, list(leaves), retain_graph=k + 1 < len(questions))))
+            tokens.append(token)
+            del scalar  # and with it the question's own graph, before the next one grows
+    return gradients, tokens
+
+
+def _likeliest(
+    decoder: PreTrainedModel, head: torch.nn.Module, state: PrefixState, question: Segment, axes: int
+) -> tuple[Tensor, int]:
+    """Log-probability of the likeliest first answer token behind a prefix, and the token."""
+    hidden = continue_batch(decoder, [state], [Chunk((question,))], axes=axes).hidden
     if hidden is None:
         raise RuntimeError("no row was asked for, and yet the decoder stopped early")
-    logits = head(hidden[0, asked[0].last_indices]).float()
-    chosen, _ = answer_tokens(logits, [None] * len(questions))
-    scalars = logits.log_softmax(-1).gather(-1, chosen[:, None])[:, 0]
-    gradients = [
-        list(torch.autograd.grad(scalar, list(leaves), retain_graph=k + 1 < len(questions))) for k, scalar in enumerate(scalars)
-    ]
-    return gradients, chosen.tolist()
+    logits = head(hidden[:, -1]).float()
+    (token,), _ = answer_tokens(logits, [None])
+    return logits.log_softmax(-1)[0, token], int(token)
 
 
 def _without_last(prompt: Segment) -> Segment:

@@ -18,6 +18,8 @@ from transformers import AttentionInterface
 from transformers.integrations.sdpa_attention import sdpa_attention_forward
 from transformers.masking_utils import AttentionMaskInterface, sdpa_mask
 
+from ray_pipeline.models.causal_tiles import causal_tiles
+
 ROW_ATTENTION = "fovea_rows"
 TILE = 192  # queries; smaller ones skip more keys and start more kernels
 
@@ -195,8 +197,8 @@ def _row_attention(
             joined = partial(_joined, sdpa)
             return checkpoint(joined, query, key, value, *earlier, use_reentrant=False, preserve_rng_state=False), None
         key, value = torch.cat([earlier[0], key], 2), torch.cat([earlier[1], value], 2)
-    if row_request is not None and wanted:
-        row_request.take(int(layer), attention_rows(query, key, attention_mask, scale, row_request.positions_BR))  # type: ignore[arg-type]
+    if row_request is not None and layer is not None and wanted:
+        row_request.take(int(layer), attention_rows(query, key, attention_mask, scale, row_request.positions_BR))
     if row_gradient is not None and row_gradient.layer == layer:
         return row_gradient.attend(query, key, value, attention_mask, scale), None
     return sdpa(query, key, value), None
@@ -223,6 +225,8 @@ def _tiled(
     A mask hides from the kernel that a chunk is causal; with tiles it saves nearly what a causal kernel would.
     """
     queries, keys = query.shape[2], key.shape[2]
+    if _in_causal_tiles(module, query, key, mask, dropout, kwargs):
+        return causal_tiles(query, key, value, query.shape[-1] ** -0.5 if scaling is None else scaling)
     if mask is None or queries < 2 * TILE:
         output: Tensor = sdpa_attention_forward(module, query, key, value, mask, dropout=dropout, scaling=scaling, **kwargs)[0]
         return output
@@ -237,6 +241,15 @@ def _tiled(
             )[0]
         )  # fmt: skip
     return torch.cat(outputs, 1)
+
+
+def _in_causal_tiles(
+    module: torch.nn.Module, query: Tensor, key: Tensor, mask: Tensor | None, dropout: float, kwargs: dict[str, Any]
+) -> bool:
+    """Whether the way back is worth it: other devices have kernels that skip what is not seen, forward passes gain little."""
+    whole = mask is None and query.shape[2] == key.shape[2] >= 2 * TILE and getattr(module, "is_causal", True)
+    plain = not dropout and not kwargs.get("position_bias") and kwargs.get("is_causal") is None
+    return bool(whole and plain and query.device.type == "cpu" and torch.is_grad_enabled() and query.requires_grad)
 
 
 # Function and mask under one name: without the mask function no mask is built and a continuation is silently wrong.

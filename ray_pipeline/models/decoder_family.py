@@ -253,7 +253,7 @@ class DecoderFamily(ABC):
         with torch.enable_grad():
             gradients, chosen = self.pixel_gradients(request.tokens, views, request.questions, leaves)
         axis = self.channel_axis()
-        norms = [torch.stack([own[k].float().norm(dim=axis) for own in gradients]).cpu() for k in range(len(leaves))]
+        norms = [torch.stack([own[k].float().square().sum(axis).sqrt() for own in gradients]).cpu() for k in range(len(leaves))]
         frames = [frame for view, own in zip(views, norms, strict=True) for frame in self.gradient_views(view, own)]
         return contract.PixelGradients(tuple(frames), tuple(chosen))
 

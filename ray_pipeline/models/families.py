@@ -15,7 +15,7 @@ from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.mc_llava import McLlava
 from ray_pipeline.models.profiles import find_profile
 from ray_pipeline.models.qwen_vl import QwenVl
-from ray_pipeline.models.weights import ModelRefused, model_folder
+from ray_pipeline.models.weights import ModelRefused, model_folder, offline
 from schemas.job import JobSettings
 from schemas.methods import RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
@@ -159,4 +159,5 @@ def load_family(model: ModelSettings, views: ViewSettings, prompt: PromptSetting
     folder = model_folder(model.name, model.revision)
     disable_progress_bar()  # a bar per process says nothing about the run
     config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-    return FAMILIES[config["model_type"]].load(folder, model, views, prompt)
+    with offline():
+        return FAMILIES[config["model_type"]].load(folder, model, views, prompt)

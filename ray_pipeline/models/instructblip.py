@@ -12,10 +12,11 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, InstructBlipConfig, InstructBlipForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import InstructBlipConfig, InstructBlipForConditionalGeneration, PreTrainedTokenizerBase
 
 from ray_pipeline.geometry.footprints import grid_footprints, join
 from ray_pipeline.models.answer_gradient import answer_tokens, row_gradients
+from ray_pipeline.models.checkpoint import load_network, load_tokenizer, settled_end_ids
 from ray_pipeline.models.contract import (
     Abilities,
     Encode,
@@ -30,7 +31,7 @@ from ray_pipeline.models.prefix import EMPTY, Chunk, continue_batch
 from ray_pipeline.models.query_former import Queried, QueryFormer, chained
 from ray_pipeline.models.segment import Segment
 from ray_pipeline.models.square_input import Preprocessing, read_preprocessing, squashed, whole_pixels
-from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
+from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 
@@ -53,7 +54,7 @@ class InstructBlip(DecoderFamily):
     ) -> None:
         self.model = model.eval().requires_grad_(False)
         language = model.language_model
-        super().__init__(language.model, language.lm_head, tokenizer, end_ids(model, tokenizer))
+        super().__init__(language.model, language.lm_head, tokenizer, settled_end_ids(language.generation_config, tokenizer))
         self.reader, self.preprocessing = reader, preprocessing
         self.begin, self.end = put_around(tokenizer)
         self.focus = focus_profile(model.config)
@@ -71,17 +72,10 @@ class InstructBlip(DecoderFamily):
     @classmethod
     def load(cls, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> "InstructBlip":
         """Load safetensors, both tokenizers and image settings from a folder that has passed the gate."""
-        loaded: Any = InstructBlipForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, model.dtype), use_safetensors=True, output_loading_info=True
-        )
-        network, report = loaded
-        refuse_partial_weights(folder, report)
-        device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        network = load_network(InstructBlipForConditionalGeneration, folder, model)
         if not (folder / "qformer_tokenizer").is_dir():
             raise ModelRefused(f"{folder}: no qformer_tokenizer folder, expected the Q-Former's own tokenizer there")
-        reader = AutoTokenizer.from_pretrained(folder / "qformer_tokenizer", trust_remote_code=False)
-        torch.nn.Module.to(network, device)
+        tokenizer, reader = load_tokenizer(folder), load_tokenizer(folder / "qformer_tokenizer")
         vision: Any = network.config.vision_config
         return cls(network, tokenizer, reader, read_preprocessing(folder, vision.image_size), prompt)
 
@@ -223,9 +217,7 @@ class InstructBlip(DecoderFamily):
 
     def gradient_views(self, view: View, norms_Q: Tensor) -> list[ViewGradient]:
         """The squashed view itself is the frame."""
-        mean, std = (torch.tensor(three) for three in (self.preprocessing.mean, self.preprocessing.std))
-        shown = view.pixels.detach().float().cpu().permute(1, 2, 0) * std + mean
-        return [ViewGradient(view.box_px, shown, norms_Q, self.patch_px)]
+        return [ViewGradient(view.box_px, self.preprocessing.shown(view.pixels), norms_Q, self.patch_px)]
 
 
 def focus_profile(config: InstructBlipConfig) -> dict[str, Any]:
@@ -241,13 +233,6 @@ def focus_profile(config: InstructBlipConfig) -> dict[str, Any]:
     own = getattr(config, "focus", None) or {}
     defaults = {"layer": PUBLISHED_LAYER if published else None, "connector_layer": min(PUBLISHED_CONNECTOR, entries - 1)}
     return defaults | own
-
-
-def end_ids(model: InstructBlipForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end an answer: the language model's generation settings, else the tokenizer's own."""
-    ends = model.language_model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
-    return frozenset(ends if isinstance(ends, list) else [ends])
 
 
 def put_around(tokenizer: PreTrainedTokenizerBase) -> tuple[list[int], list[int]]:

@@ -4,7 +4,6 @@ Each picture's tokens stand in one run between `<img>` and `</img>`, tiles first
 axis, which a squashed picture keeps (mc_llava 9.6 and 10). Legend: V tiles of a view, the thumbnail last, T tokens.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,27 +11,25 @@ from typing import Any
 
 import torch
 from torch import Tensor
-from transformers import AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
+from transformers import InternVLConfig, InternVLForConditionalGeneration, PreTrainedTokenizerBase
 
 from ray_pipeline.geometry.placement import Placement
 from ray_pipeline.models.box_text import BoxText, read_marked_boxes
+from ray_pipeline.models.checkpoint import load_network, load_tokenizer, settled_end_ids
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.internvl_tiles import TileGrid, TileRule, tile_boxes, tile_footprints, tile_pixels
 from ray_pipeline.models.segment import Segment, joined
-from ray_pipeline.models.square_input import Preprocessing, read_preprocessing, whole_pixels
-from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
+from ray_pipeline.models.square_input import Preprocessing, processor_settings, read_preprocessing, whole_pixels
+from ray_pipeline.models.templates import ANSWER, LOCATE
+from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 
 TILES_PER_TOWER_CALL = 64  # bounds the tower's activations; chunking does not change results
 THOUSAND = 1000
 DECODERS = frozenset({"llama", "qwen2", "qwen3", "qwen3_moe"})  # others add sinks or windows, which rows would not show
-TEMPLATES = {
-    "short": "{question} Answer the question using a single word or phrase.",
-    "plain": "{question}",
-    "locate": "Please provide the bounding box coordinate of the region this sentence describes: <ref>{question}</ref>",
-}
+TEMPLATES = ANSWER | {"locate": LOCATE.replace("{question}", "<ref>{question}</ref>")}
 
 
 @dataclass(frozen=True)
@@ -60,7 +57,8 @@ class InternVl(DecoderFamily):
         prompt: PromptSettings = PromptSettings(),
     ) -> None:
         self.model, self.settings = model.eval().requires_grad_(False), views
-        super().__init__(model.model.language_model, model.lm_head, tokenizer, end_ids(model, tokenizer))
+        ends = settled_end_ids(model.generation_config, tokenizer)
+        super().__init__(model.model.language_model, model.lm_head, tokenizer, ends)
         self.preprocessing = preprocessing
         self.rule = rule if views.resolution_px is None else rule.within(views.resolution_px)
         vision: Any = model.config.vision_config
@@ -72,17 +70,10 @@ class InternVl(DecoderFamily):
     @classmethod
     def load(cls, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> "InternVl":
         """Load safetensors, tokenizer and image settings from a folder that has passed the gate."""
-        loaded: Any = InternVLForConditionalGeneration.from_pretrained(
-            folder, dtype=getattr(torch, model.dtype), use_safetensors=True, output_loading_info=True
-        )
-        network, report = loaded
-        refuse_partial_weights(folder, report)
-        device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        torch.nn.Module.to(network, device)
+        network = load_network(InternVLForConditionalGeneration, folder, model)
         side_px = square_side(network.config)
         preprocessing, rule = read_preprocessing(folder, side_px), read_rule(folder, side_px)
-        return cls(network, tokenizer, preprocessing, rule, views, prompt)
+        return cls(network, load_tokenizer(folder), preprocessing, rule, views, prompt)
 
     @staticmethod
     def abilities(config: dict[str, Any]) -> Abilities:
@@ -161,8 +152,7 @@ class InternVl(DecoderFamily):
 
     def gradient_views(self, view: View, norms_Q: Tensor) -> list[ViewGradient]:
         """One frame per tile, the thumbnail last; a block is what one token sees."""
-        mean, std = (torch.tensor(three) for three in (self.preprocessing.mean, self.preprocessing.std))
-        shown_VYX3 = view.pixels.detach().float().cpu().permute(0, 2, 3, 1) * std + mean
+        shown_VYX3 = self.preprocessing.shown(view.pixels)
         block = self.rule.side_px // self.side
         return [
             ViewGradient(box, shown_VYX3[k], norms_Q[:, k], block) for k, box in enumerate(tile_boxes(view.box_px, view.detail))
@@ -198,10 +188,9 @@ def read_rule(folder: Path, side_px: int) -> TileRule:
     """How many tiles a folder's image processor cuts, 1 to 12 where it does not say.
 
     Raises:
-        ModelRefused: an impossible range.
+        ModelRefused: no processor, or an impossible range.
     """
-    own, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
-    settings = json.loads(own.read_bytes()) if own.is_file() else json.loads(joint.read_bytes())["image_processor"]
+    settings = processor_settings(folder)
     try:
         return TileRule(side_px, settings.get("min_patches", 1), settings.get("max_patches", 12))
     except ValueError as error:
@@ -226,10 +215,3 @@ def _rendered(tokenizer: PreTrainedTokenizerBase, pictures: int) -> str:
     content = [{"type": "image"}] * pictures + [{"type": "text", "text": "{question}"}]
     turn: list[Any] = [{"role": "user", "content": content}]
     return str(tokenizer.apply_chat_template(turn, tokenize=False, add_generation_prompt=True))
-
-
-def end_ids(model: InternVLForConditionalGeneration, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    """The tokens that end an answer: the folder's generation settings, else the tokenizer's own."""
-    ends = model.generation_config.eos_token_id
-    ends = tokenizer.eos_token_id if ends is None else ends
-    return frozenset(ends if isinstance(ends, list) else [ends])

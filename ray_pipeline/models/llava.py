@@ -14,21 +14,16 @@ from typing import Any, ClassVar, Self
 
 import torch
 from torch import Tensor
-from transformers import (
-    AutoTokenizer,
-    LlavaConfig,
-    LlavaForConditionalGeneration,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import LlavaConfig, LlavaForConditionalGeneration, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from ray_pipeline.models.box_text import BoxText, read_fractions
+from ray_pipeline.models.checkpoint import all_end_ids, load_network, load_tokenizer
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.segment import Segment
 from ray_pipeline.models.square_input import FITS, Frame, Preprocessing, frame_footprints, read_preprocessing, within_cut
-from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
+from ray_pipeline.models.templates import ANSWER, LOCATE
+from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 from schemas.status import RowFailure, Status
@@ -36,11 +31,7 @@ from schemas.status import RowFailure, Status
 VIEWS_PER_TOWER_CALL = 16  # bounds the tower's activations; chunking does not change results
 QUESTION_ROOM = 256  # positions of the decoder's context that pictures leave to question and answer
 OFFICIAL_LAYER = 14  # of LLaVA-1.5-7B; layers of other revisions must be chosen on data
-TEMPLATES = {
-    "short": "{question} Answer the question using a single word or phrase.",
-    "plain": "{question}",
-    "locate": "Please provide the bounding box coordinate of the region this sentence describes: {question}",
-}
+TEMPLATES = ANSWER | {"locate": LOCATE}
 
 
 @dataclass(frozen=True)
@@ -69,15 +60,17 @@ class Llava(DecoderFamily):
         views: ViewSettings = ViewSettings(),
         prompt: PromptSettings = PromptSettings(),
     ) -> None:
+        asked = self.asked(prompt)
         self.network, self.preprocessing = network.eval().requires_grad_(False), preprocessing
         self.config: Any = network.config
-        super().__init__(network.model.language_model, network.lm_head, tokenizer, _end_ids(network, tokenizer))
+        ends = all_end_ids(network.generation_config, tokenizer)
+        super().__init__(network.model.language_model, network.lm_head, tokenizer, ends)
         self.patch_px: int = self.config.vision_config.patch_size
         self.fit = FITS[views.fit or "pad"]
         self.image_text = str(tokenizer.convert_ids_to_tokens(self.config.image_token_id))
         turn = self.turn()
         self.before = self._before(turn.before)
-        self.template = turn.behind.replace("{question}", prompt.question or TEMPLATES[prompt.template])
+        self.template = turn.behind.replace("{question}", asked)
         self.question_ids("")  # a template without {question} is refused now, not at the first row
 
     @classmethod
@@ -87,17 +80,11 @@ class Llava(DecoderFamily):
         Raises:
             ModelRefused: weights are missing, or the folder wants another architecture, preprocessing or prompt than we know.
         """
-        loaded: Any = cls.network_class.from_pretrained(
-            folder, dtype=getattr(torch, model.dtype), use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-        )
-        network, report = loaded
-        refuse_partial_weights(folder, report)
-        cls._check(network.config)
-        preprocessing = read_preprocessing(folder, network.config.vision_config.image_size)
-        device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        torch.nn.Module.to(network, device)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        return cls(network, tokenizer, preprocessing, views, prompt)
+        network = load_network(cls.network_class, folder, model)
+        config: Any = network.config
+        cls._check(config)
+        preprocessing = read_preprocessing(folder, config.vision_config.image_size)
+        return cls(network, load_tokenizer(folder), preprocessing, views, prompt)
 
     @classmethod
     def abilities(cls, config: dict[str, Any]) -> Abilities:
@@ -125,6 +112,10 @@ class Llava(DecoderFamily):
         """The base window is the input's side: the smallest crop is shown pixel for pixel, as published."""
         side = self.preprocessing.side_px
         return FamilyDefaults(side, _official_layer(self.config), float(side), None, 1.0)
+
+    def asked(self, prompt: PromptSettings) -> str:
+        """The text around a question, within its turn."""
+        return prompt.question or TEMPLATES[prompt.template]
 
     def turn(self) -> Turn:
         """What stands around pictures and question."""
@@ -236,12 +227,3 @@ def _official_layer(config: Any) -> int | None:
     text, vision = config.text_config, config.vision_config
     sizes = config.model_type, text.model_type, text.hidden_size, text.num_hidden_layers, vision.hidden_size, vision.image_size
     return OFFICIAL_LAYER if sizes == ("llava", "llama", 4096, 32, 1024, 336) else None
-
-
-def _end_ids(network: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    ends = getattr(network.generation_config, "eos_token_id", None)
-    listed = ends if isinstance(ends, list) else [ends]
-    found = frozenset(int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None)
-    if not found:
-        raise ModelRefused("neither the generation config nor the tokenizer names a token that ends an answer")
-    return found

@@ -12,13 +12,7 @@ from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
-from transformers import (
-    LlavaNextConfig,
-    LlavaNextForConditionalGeneration,
-    PreTrainedConfig,
-    PreTrainedModel,
-    PreTrainedTokenizerBase,
-)
+from transformers import LlavaNextConfig, LlavaNextForConditionalGeneration, PreTrainedConfig, PreTrainedModel
 
 from ray_pipeline.geometry.footprints import Footprints, join
 from ray_pipeline.models.any_res import Tiling, canvas, newline_footprint, packed, tile_footprints, tile_frames, tiling
@@ -27,9 +21,9 @@ from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, View
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.llava import PUBLISHED_TURN, Llava, Turn
 from ray_pipeline.models.segment import Segment
-from ray_pipeline.models.square_input import Frame, Preprocessing, frame_footprints, squashed, whole_pixels, within_cut
+from ray_pipeline.models.square_input import Frame, frame_footprints, squashed, whole_pixels, within_cut
 from ray_pipeline.models.weights import ModelRefused
-from schemas.model import PromptSettings, ViewSettings
+from schemas.model import PromptSettings
 from schemas.picture import Box
 
 MISTRAL_TURN = Turn("[INST] ", "\n{question} [/INST]")
@@ -54,21 +48,6 @@ class LlavaNext(Llava):
     config_class: ClassVar[type[PreTrainedConfig]] = LlavaNextConfig
     decoders: ClassVar[frozenset[str]] = frozenset({"llama", "mistral"})
 
-    def __init__(
-        self,
-        network: PreTrainedModel,
-        tokenizer: PreTrainedTokenizerBase,
-        preprocessing: Preprocessing,
-        views: ViewSettings = ViewSettings(),
-        prompt: PromptSettings = PromptSettings(),
-    ) -> None:
-        if prompt.template == "locate" and prompt.question is None:
-            raise ModelRefused(
-                "prompt.template 'locate' with llava_next, whose boxes are not documented; expected 'short' or 'plain'"
-            )
-        super().__init__(network, tokenizer, preprocessing, views, prompt)
-        self.newline_D: Tensor = network.model.image_newline
-
     @classmethod
     def abilities(cls, config: dict[str, Any]) -> Abilities:
         """What a folder's config.json says that this model can honour: its own tiles in place of a fit or of crops."""
@@ -78,6 +57,18 @@ class LlavaNext(Llava):
     def defaults(self) -> FamilyDefaults:
         """No figures of this family say where to look or how far to zoom."""
         return FamilyDefaults(self.preprocessing.side_px, None, None, None, 1.0, "whole")
+
+    def asked(self, prompt: PromptSettings) -> str:
+        """LLaVA-1.5's texts, but for boxes.
+
+        Raises:
+            ModelRefused: a question for boxes.
+        """
+        if prompt.template == "locate" and prompt.question is None:
+            raise ModelRefused(
+                "prompt.template 'locate' with llava_next, whose boxes are not documented; expected 'short' or 'plain'"
+            )
+        return super().asked(prompt)
 
     def turn(self) -> Turn:
         """By decoder: Vicuna's, Mistral's, or ChatML where the tokenizer has its marks.
@@ -127,7 +118,8 @@ class LlavaNext(Llava):
         """Tower and projector on the tiles of all views; each view's tokens unpadded, with its newlines."""
         features_VTD = self.features(torch.cat([view.pixels for view in views]))
         own = features_VTD.split([len(view.pixels) for view in views])
-        return [Segment(packed(tiles, self.newline_D, view.detail.layout)) for view, tiles in zip(views, own, strict=True)]
+        newline_D: Tensor = self.network.model.image_newline
+        return [Segment(packed(tiles, newline_D, view.detail.layout)) for view, tiles in zip(views, own, strict=True)]
 
     def gradient_views(self, view: View, norms_Q: Tensor) -> list[ViewGradient]:
         """The squashed whole and every tile are frames of their own."""

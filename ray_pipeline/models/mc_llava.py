@@ -14,11 +14,12 @@ import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from transformers import AutoTokenizer, PreTrainedTokenizerBase
+from transformers import PreTrainedTokenizerBase
 
 from ray_pipeline.geometry.footprints import view_footprints
 from ray_pipeline.geometry.placement import Placement
 from ray_pipeline.models.box_text import BoxText, read_locations
+from ray_pipeline.models.checkpoint import load_network, load_tokenizer, on_device, precision
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.decoding import token_log_probability
@@ -26,7 +27,6 @@ from ray_pipeline.models.mc_llava_checkpoint import is_published, load_published
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.multicrop_tokens import coordinates, split_tokens
 from ray_pipeline.models.segment import Segment
-from ray_pipeline.models.weights import refuse_partial_weights
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
 
@@ -68,19 +68,11 @@ class McLlava(DecoderFamily):
     @classmethod
     def load(cls, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> "McLlava":
         """Load safetensors and tokenizer from a folder that has passed the gate."""
-        dtype: torch.dtype = getattr(torch, model.dtype)
         if is_published(folder):
-            network = load_published(folder, dtype)
+            network = on_device(load_published(folder, precision(model)), model)
         else:
-            loaded: Any = McLlavaForConditionalGeneration.from_pretrained(
-                folder, dtype=dtype, use_safetensors=True, output_loading_info=True
-            )
-            network = loaded[0]
-            refuse_partial_weights(folder, loaded[1])
-        device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
-        torch.nn.Module.to(network, device)
-        return cls(network, tokenizer, views, prompt)
+            network = load_network(McLlavaForConditionalGeneration, folder, model)
+        return cls(network, load_tokenizer(folder), views, prompt)
 
     @staticmethod
     def abilities(config: dict[str, Any]) -> Abilities:

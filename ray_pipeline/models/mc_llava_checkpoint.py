@@ -75,7 +75,7 @@ def load_published(folder: Path, dtype: torch.dtype) -> McLlavaForConditionalGen
     """
     config = published_config(_json(folder / "config.json"))
     with no_init_weights():
-        network = McLlavaForConditionalGeneration._from_config(config, dtype=dtype)
+        network: McLlavaForConditionalGeneration = McLlavaForConditionalGeneration._from_config(config, dtype=dtype)
     _refuse_other_rotation(network)
     wanted = {published_name(name): tensor for name, tensor in network.state_dict().items()}
     stored = {name: tensor for name, tensor in stored_tensors(folder).items() if name not in UNUSED}
@@ -84,7 +84,8 @@ def load_published(folder: Path, dtype: torch.dtype) -> McLlavaForConditionalGen
         with safe_open(file, "pt") as shard, torch.no_grad():
             for name in (name for name, tensor in stored.items() if tensor.file == file):
                 wanted[name].copy_(shard.get_tensor(name))
-    return network.eval()  # type: ignore[no-any-return]  # the library's constructor is untyped
+    network.eval()
+    return network
 
 
 def published_name(name: str) -> str:

@@ -15,7 +15,6 @@ from typing import Any
 import torch
 from torch import Tensor
 from transformers import (
-    AutoTokenizer,
     PreTrainedModel,
     PreTrainedTokenizerBase,
     Qwen2_5_VLForConditionalGeneration,
@@ -25,6 +24,7 @@ from transformers import (
 from ray_pipeline.geometry.footprints import grid_footprints
 from ray_pipeline.geometry.placement import Placement
 from ray_pipeline.models.box_text import BoxText, read_json_boxes
+from ray_pipeline.models.checkpoint import all_end_ids, load_network, load_tokenizer
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.qwen_pixels import (
@@ -42,7 +42,8 @@ from ray_pipeline.models.qwen_pixels import (
 from ray_pipeline.models.qwen_positions import TokenGrid, prompt_positions
 from ray_pipeline.models.qwen_prompt import Turn, published_turn, template_turn
 from ray_pipeline.models.segment import Segment, joined
-from ray_pipeline.models.weights import ModelRefused, refuse_partial_weights
+from ray_pipeline.models.templates import ANSWER
+from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
 
@@ -51,11 +52,7 @@ OFFICIAL_WINDOW_PX = 224
 OFFICIAL_LAYERS = {("qwen2_5_vl", 36, 2048): 22}  # Qwen2.5-VL-3B; layers of other revisions must be chosen on data
 ZOOM_PX = 448  # a published 224 px crop is 64 tokens: enlarged, it is 256
 PATCHES_PER_TOWER_CALL = 32_768  # bounds the tower's activations; chunking does not change results
-TEMPLATES = {
-    "short": "{question} Answer the question using a single word or phrase.",
-    "plain": "{question}",
-    "locate": "{question} Report bbox coordinates in JSON format.",
-}
+TEMPLATES = ANSWER | {"locate": "{question} Report bbox coordinates in JSON format."}
 
 
 @dataclass(frozen=True)
@@ -94,7 +91,8 @@ class QwenVl(DecoderFamily):
         self.network, self.turn = network.eval().requires_grad_(False), turn
         self.kind = KINDS[network.config.model_type]
         self.tower: PreTrainedModel = network.model.visual
-        super().__init__(network.model.language_model, network.lm_head, tokenizer, _end_ids(network, tokenizer))
+        ends = all_end_ids(network.generation_config, tokenizer)
+        super().__init__(network.model.language_model, network.lm_head, tokenizer, ends)
         self.zoom_px = ZOOM_PX if views.zoom_px is None else views.zoom_px
         cap = views.resolution_px
         self.rule = rule if cap is None else rule.capped(cap)
@@ -114,13 +112,7 @@ class QwenVl(DecoderFamily):
         config = _json(folder / "config.json")
         cls.abilities(config)
         kind = KINDS[config["model_type"]]
-        network, report = kind.network.from_pretrained(
-            folder, dtype=getattr(torch, model.dtype), use_safetensors=True, attn_implementation="sdpa", output_loading_info=True
-        )
-        refuse_partial_weights(folder, report)
-        device = model.device if model.device != "auto" else ("cuda" if torch.cuda.is_available() else "cpu")
-        torch.nn.Module.to(network, device)
-        tokenizer = AutoTokenizer.from_pretrained(folder, trust_remote_code=False)
+        network, tokenizer = load_network(kind.network, folder, model), load_tokenizer(folder)
         template = _json(folder / "chat_template.json").get("chat_template") or tokenizer.chat_template
         turn = template_turn(tokenizer, template) if template else published_turn(kind.system)
         return cls(network, tokenizer, _rule(folder, config, kind.pixels), turn, views, prompt)
@@ -241,15 +233,6 @@ def _tower_calls(views: Sequence[View], rule: PixelRule) -> list[list[View]]:
         calls[-1].append(view)
         room -= patches
     return calls
-
-
-def _end_ids(network: Any, tokenizer: PreTrainedTokenizerBase) -> frozenset[int]:
-    ends = getattr(network.generation_config, "eos_token_id", None)
-    listed = ends if isinstance(ends, list) else [ends]
-    found = frozenset(int(token) for token in [*listed, tokenizer.eos_token_id] if token is not None)
-    if not found:
-        raise ModelRefused("neither the generation config nor the tokenizer names a token that ends an answer")
-    return found
 
 
 def _rule(folder: Path, config: Mapping[str, Any], published: PixelRule) -> PixelRule:

@@ -47,6 +47,10 @@ class Preprocessing:
         stacked = torch.from_numpy(np.stack(pixels)).permute(0, 3, 1, 2).float() / 255
         return (stacked - torch.tensor(self.mean).view(3, 1, 1)) / torch.tensor(self.std).view(3, 1, 1)
 
+    def shown(self, normalised: Tensor) -> Tensor:
+        """The way back, of one view or of several: (..., 3, Y, X) to colours in 0..1, (..., Y, X, 3) float32 on the CPU."""
+        return normalised.detach().float().cpu().movedim(-3, -1) * torch.tensor(self.std) + torch.tensor(self.mean)
+
 
 @dataclass(frozen=True)
 class Frame:
@@ -74,7 +78,7 @@ def read_preprocessing(folder: Path, side_px: int) -> Preprocessing:
     Raises:
         ModelRefused: no processor, or one that prepares pixels in another way than this module.
     """
-    settings = _processor_settings(folder)
+    settings = processor_settings(folder)
     expected = {"resample": 3, "do_normalize": True, "do_rescale": True}
     found = {key: settings.get(key, value) for key, value in expected.items()}
     if found != expected or not math.isclose(settings.get("rescale_factor", 1 / 255), 1 / 255, rel_tol=1e-3):
@@ -85,6 +89,24 @@ def read_preprocessing(folder: Path, side_px: int) -> Preprocessing:
     if len(mean) != 3 or len(std) != 3 or min(std) <= 0:
         raise ModelRefused(f"{folder}: image_mean {mean} and image_std {std}, expected three numbers each, deviations above 0")
     return Preprocessing(side_px, (mean[0], mean[1], mean[2]), (std[0], std[1], std[2]))
+
+
+def processor_settings(folder: Path) -> dict[str, Any]:
+    """What a folder says of its image processor, in a file of its own or in that of the whole processor.
+
+    Raises:
+        ModelRefused: neither file, or one that holds no settings.
+    """
+    own, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
+    if own.is_file():
+        settings = json.loads(own.read_bytes())
+    elif joint.is_file():
+        settings = json.loads(joint.read_bytes()).get("image_processor")
+    else:
+        raise ModelRefused(f"{folder}: no {own.name} and no {joint.name}, expected one that names image_mean and image_std")
+    if not isinstance(settings, dict):
+        raise ModelRefused(f"{folder}: an image processor of {settings!r}, expected its settings")
+    return settings
 
 
 def whole_pixels(picture: Picture, box_px: Box) -> tuple[int, int, int, int]:
@@ -184,19 +206,6 @@ def _padded_square(pixels_YX3: Pixels, side: int, colour: tuple[int, int, int]) 
 
 def _moved(placement: Placement, x_px: int, y_px: int) -> Placement:
     return replace(placement, offset_x_px=placement.offset_x_px + x_px, offset_y_px=placement.offset_y_px + y_px)
-
-
-def _processor_settings(folder: Path) -> dict[str, Any]:
-    own, joint = folder / "preprocessor_config.json", folder / "processor_config.json"
-    if own.is_file():
-        settings = json.loads(own.read_bytes())
-    elif joint.is_file():
-        settings = json.loads(joint.read_bytes()).get("image_processor")
-    else:
-        raise ModelRefused(f"{folder}: no {own.name} and no {joint.name}, expected one that names image_mean and image_std")
-    if not isinstance(settings, dict):
-        raise ModelRefused(f"{folder}: an image processor of {settings!r}, expected its settings")
-    return settings
 
 
 def _side(settings: dict[str, Any]) -> Any:

@@ -1,22 +1,20 @@
-"""The gate in front of every model folder: plain JSON, text and safetensors, or nothing is loaded."""
+"""From a model's name to a checked folder: `embedded`, a local path, or a hub model pinned to a commit."""
 
 import hashlib
-import json
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from huggingface_hub import snapshot_download
+from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
-ALLOWED_SUFFIXES = {".json", ".safetensors", ".md", ".txt", ".model", ".jinja"}  # templates run in the library's sandbox
-HARMLESS_NAMES = {".gitattributes"}  # every folder copied from the hub has one
+from ray_pipeline.models.gate import SUFFIXES, FileRefused, refuse_unsafe_files
+
 EMBEDDED = Path(__file__).parent / "embedded"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
-OURS = "mc-llava"  # published with code of its own, which is not fetched: the class is ours and reads no `auto_map`
-_CODE_KEYS = ("auto_map", "trust_remote_code", "custom_pipelines")
 
 
 class ModelRefused(ValueError):
@@ -37,27 +35,31 @@ def model_folder(name: str, revision: str | None = None) -> Path:
                 f"model {name!r}: no folder there; expected `embedded`, owner/name, or a folder with config.json and safetensors"
             )
         folder = _from_hub(name, revision)
-    files = [path for path in sorted(folder.rglob("*")) if not path.is_dir()]
-    for path in files:
-        if (path.suffix not in ALLOWED_SUFFIXES and path.name not in HARMLESS_NAMES) or (
-            path.is_symlink() and not path.resolve().is_file()
-        ):
-            raise ModelRefused(
-                f"model {name!r}: refused because of {path.name!r}; expected only {', '.join(sorted(ALLOWED_SUFFIXES))}"
-            )
-        if path.suffix == ".json":
-            _refuse_code(name, path)
-    names = {path.name for path in files if path.parent == folder}
+    try:
+        names = refuse_unsafe_files(folder)
+    except FileRefused as refusal:
+        raise ModelRefused(f"model {name!r}: {refusal}") from None
     if "config.json" not in names or not any(file.endswith(".safetensors") for file in names):
-        raise ModelRefused(f"model {name!r}: has {sorted(names)[:6]}; expected config.json and at least one *.safetensors")
+        raise ModelRefused(f"model {name!r}: has {names[:6]}; expected config.json and at least one *.safetensors")
     return folder
+
+
+@contextmanager
+def offline() -> Iterator[None]:
+    """Inside, the hub library refuses every request: what a checked folder names but does not hold is not fetched."""
+    before = constants.HF_HUB_OFFLINE
+    constants.HF_HUB_OFFLINE = True
+    try:
+        yield
+    finally:
+        constants.HF_HUB_OFFLINE = before
 
 
 def _from_hub(name: str, revision: str | None) -> Path:
     """What the gate lets through of a hub model, from the local cache or the hub."""
     if revision is None or not _COMMIT.fullmatch(revision):
         raise ModelRefused(f"model {name!r} with model.revision {revision!r}; expected the commit to pin it to, 40 hex digits")
-    wanted = [f"*{suffix}" for suffix in sorted(ALLOWED_SUFFIXES)]
+    wanted = [f"*{suffix}" for suffix in sorted(SUFFIXES)]
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError, HfHubHTTPError) as error:
@@ -84,29 +86,3 @@ def model_digests(folder: Path) -> dict[str, str]:
 def _digest(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _refuse_code(name: str, path: Path) -> None:
-    try:
-        value = json.loads(path.read_bytes())
-        if path.name == "config.json" and isinstance(value, dict) and value.get("model_type") == OURS:
-            value.pop("auto_map", None)
-        found = _code_key(value)
-    except ValueError as error:
-        raise ModelRefused(f"model {name!r}: {path.name} is not JSON ({error}); expected plain JSON") from None
-    if found:
-        raise ModelRefused(f"model {name!r}: {path.name} holds {found!r}; models that bring their own code are refused")
-
-
-def _code_key(value: Any) -> str | None:
-    if isinstance(value, dict):
-        for key, inner in value.items():
-            if key in _CODE_KEYS:
-                return str(key)
-            if found := _code_key(inner):
-                return found
-    if isinstance(value, list):
-        for inner in value:
-            if found := _code_key(inner):
-                return found
-    return None

@@ -67,7 +67,7 @@ def failing_clean_up() -> int:
 def suspicious() -> int:
     try:
         return signalled()
-    except Exception:
+    except Exception:  # as broad as any code that stands in the way: a request to stop passes it
         return 77
 
 

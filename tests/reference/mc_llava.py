@@ -2,7 +2,9 @@
 
 Conventions: crops are cut at whole pixels of the original, squashed with Pillow's bicubic filter, x / 127.5 - 1. The tower
 is stepped layer by layer; its last layer's output is taken before the final norm, the first feature dropped, the last K of
-each view kept. A zoomed view follows the picture's views, with the centre of its box as coordinates and its own budget.
+each view kept. Grid, budget and projection are those of `mc_llava_formulas`; tower and decoder are the library's, because
+their attention is wanted with its graph. A zoomed view follows the picture's views, with the centre of its box as
+coordinates and its own budget.
 """
 
 import json
@@ -13,40 +15,14 @@ import numpy as np
 import torch
 from PIL import Image
 from safetensors.torch import load_file
-from torch import Tensor, nn
+from torch import Tensor
 from transformers import PhiConfig, PhiForCausalLM, PreTrainedTokenizerFast, SiglipVisionConfig
 from transformers.models.siglip.modeling_siglip import SiglipVisionModel
 
+from tests.reference.mc_llava_formulas import TOWER, Box, crop_boxes, projected, shares
 from tests.reference.networks import Pass
 from tests.reference.pictures import Shown
 from tests.reference.prompts import FRAMES, PROMPTS
-
-TOWER = "vision_model.vision_tower.vision_model."
-Box = tuple[int, int, int, int]
-
-
-def crop_boxes(width: int, height: int, most: int, strict: bool, base_px: int = 384, step_px: int = 10) -> list[Box]:
-    """The whole picture, then the grid column by column. `strict` keeps the cap on elongated pictures, `official` breaks it."""
-    boxes = [(0, 0, width, height)]
-    if most == 0 or max(width, height) <= base_px + base_px // 2:
-        return boxes
-    floor = 1 if strict else -(10**9)
-    side = base_px
-    while True:
-        stride = side // 2
-        columns, rows = (width - side) // stride + 1, (height - side) // stride + 1
-        if max(floor, columns) * max(floor, rows) <= most:
-            break
-        side += step_px
-    columns, rows = max(1, columns), max(1, rows)
-    if columns == rows == 1:
-        return boxes
-    for i in range(columns):
-        x1 = width if i == columns - 1 else i * stride + side
-        for j in range(rows):
-            y1 = height if j == rows - 1 else j * stride + side
-            boxes.append((i * stride, j * stride, x1, y1))
-    return boxes
 
 
 class McLlavaNetwork:
@@ -87,12 +63,11 @@ class McLlavaNetwork:
         shown = boxes + ([self.zoom_px] if self.zoom_px else [])
         pixels = torch.stack([self._pixels(picture, box) for box in shown]).to(self.decoder.dtype).requires_grad_()
         features = self._features(pixels)
-        each = self.num_tokens // len(boxes)
-        if each == 0:
+        if self.num_tokens < len(boxes):
             raise ValueError(f"{self.num_tokens} tokens for {len(boxes)} views: none would be left for a view")
-        kept = [each] * (len(boxes) - 1) + [self.num_tokens - each * (len(boxes) - 1)] + [self.num_tokens] * bool(self.zoom_px)
+        kept = shares(self.num_tokens, len(boxes)) + [self.num_tokens] * bool(self.zoom_px)
         tokens = [
-            self._projected(features[k, -count:], (x0 + x1) / 2 / width, (y0 + y1) / 2 / height)
+            projected(features[k, -count:], (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, self.state)
             for k, (count, (x0, y0, x1, y1)) in enumerate(zip(kept, shown, strict=True))
         ]
         counts = [sum(map(len, tokens[: len(boxes)])), sum(map(len, tokens[len(boxes) :]))]
@@ -120,12 +95,3 @@ class McLlavaNetwork:
         for layer in self.tower.encoder.layers:
             hidden = layer(hidden, attention_mask=None)
         return hidden[:, 1:]
-
-    def _projected(self, features: Tensor, x: float, y: float) -> Tensor:
-        centre = torch.tensor([x, y], dtype=features.dtype)
-        hidden = features + self._mlp(centre, "vision_model.coord_embed.0", "vision_model.coord_embed.2")
-        return self._mlp(hidden, "multi_modal_projector.linear_1", "multi_modal_projector.linear_2")
-
-    def _mlp(self, value: Tensor, first: str, second: str) -> Tensor:
-        hidden = nn.functional.gelu(value @ self.state[f"{first}.weight"].T + self.state[f"{first}.bias"])
-        return hidden @ self.state[f"{second}.weight"].T + self.state[f"{second}.bias"]

@@ -10,7 +10,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import torch
 from torch import Tensor
 from transformers.models.qwen2_vl.image_processing_pil_qwen2_vl import smart_resize
@@ -22,6 +21,7 @@ from ray_pipeline.models.instructblip import InstructBlip
 from ray_pipeline.models.weights import EMBEDDED
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from tests.stand_ins.made_pictures import whole
 from tests.stand_ins.tiny_models import TINY
 
 # A box and its frame, whether that is a zoomed crop -> the answer's text, and how coarse its numbers are in pixels.
@@ -132,21 +132,13 @@ class LoadedFamily:
         return family
 
     def shown(self, picture: Picture, zoom: Box | None = None) -> VisualTokens:
-        (tokens,) = self.family.encode([Encode(picture, (whole(picture),))])
-        return tokens if zoom is None else self.family.encode([Encode(picture, (zoom,), tokens)])[0]
+        return shown(self.family, picture, zoom)
 
 
-def picture_of(width: int, height: int, seed: int = 0) -> Picture:
-    """Coloured blocks with noise."""
-    generator = np.random.default_rng(seed)
-    blocks = generator.integers(0, 256, (height // 7 + 1, width // 9 + 1, 3))
-    noise = generator.integers(-20, 21, (height, width, 3))
-    pixels = np.clip(blocks.repeat(7, 0).repeat(9, 1)[:height, :width] + noise, 0, 255).astype(np.uint8)
-    return Picture(pixels, "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
+def shown(family: DecoderFamily, picture: Picture, zoom: Box | None = None) -> VisualTokens:
+    """The whole picture's tokens, and those of a zoomed view behind them."""
+    (tokens,) = family.encode([Encode(picture, (whole(picture),))])
+    return tokens if zoom is None else family.encode([Encode(picture, (zoom,), tokens)])[0]
 
 
 def network_of(family: DecoderFamily) -> Any:

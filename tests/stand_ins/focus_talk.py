@@ -66,3 +66,30 @@ def refine(**changes: object) -> RefineSettings:
 
 def holds(outer: Box, inner: tuple[float, ...]) -> bool:
     return outer[0] <= inner[0] and outer[1] <= inner[1] and outer[2] >= inner[2] and outer[3] >= inner[3]
+
+
+PLANTED: tuple[tuple[int, int, Box], ...] = (  # a picture's sides, and a thing in it that is to be found
+    (640, 480, (503, 43, 561, 72)),
+    (300, 1100, (23, 905, 71, 990)),
+    (1700, 700, (805, 333, 871, 352)),
+    (501, 499, (0, 0, 40, 40)),
+)
+SHOWN = ("squashed", "padded", "crops")
+
+
+def shown_tokens(width: int, height: int, how: str) -> VisualTokens:
+    """A picture as one grid over all of it, as one over a padded square, or whole and in two overlapping halves."""
+    plain, side = picture(width, height), max(width, height)
+    if how == "squashed":
+        return grid_tokens(plain, 24, 24)
+    if how == "padded":
+        x, y = -((side - width) // 2), -((side - height) // 2)
+        return grid_tokens(plain, 24, 24, (x, y, x + side, y + side))
+    whole = (0.0, 0.0, float(width), float(height))
+    halves = [(0.0, 0.0, width * 0.6, float(height)), (width * 0.4, 0.0, float(width), float(height))]
+    return crops_tokens(plain, 12, [whole, *halves])
+
+
+def close_around(outer: Box, thing: Box, side: int) -> bool:
+    """Whether a crop holds a thing and is clearly smaller than the picture, whose longer side is `side`."""
+    return holds(outer, thing) and max(outer[2] - outer[0], outer[3] - outer[1]) < 0.6 * side

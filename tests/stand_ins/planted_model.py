@@ -50,7 +50,8 @@ class PlantedState:
 
 
 class PlantedModel:
-    """Implements `contract.Family`. Questions steer it: "raise", "out of memory" and "kill" do what they say.
+    """Implements `contract.Family`. Questions steer it: "raise", "out of memory", "kill",
+    "crash" and "hang" do what they say.
 
     It attends to magenta, its answers depend on nothing else, and its candidates are worse the farther they are from it.
     """
@@ -96,6 +97,11 @@ class PlantedModel:
         questions = " ".join(request.question for request in requests)
         if "kill" in questions:
             os.kill(os.getpid(), signal.SIGKILL)
+        if "crash" in questions:
+            os.kill(os.getpid(), signal.SIGSEGV)
+        if "hang" in questions:
+            signal.pthread_sigmask(signal.SIG_BLOCK, signal.valid_signals())  # nothing but its killing ends it
+            signal.pause()
         if "out of memory" in questions and len(requests) > 1:
             raise torch.OutOfMemoryError("planted")
         if "raise" in questions:

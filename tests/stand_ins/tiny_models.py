@@ -1,9 +1,6 @@
 """Complete model folders of every family with small random weights, laid out as on the hub.
 
-Weights are scaled so that attention is far from uniform in tower and decoder (standard deviation 1.4 / sqrt(width)):
-default initialisation attends almost evenly, and tests on it pass vacuously. Output rows of tokens that no answer may
-hold (pictures, padding, lone bytes) are shrunk, so greedy answers are plain text; the end token's row is enlarged, so
-some answers end early. Sizes differ on purpose wherever an equal size could hide a swapped axis.
+Sizes differ on purpose wherever an equal size could hide a swapped axis.
 """
 
 import json
@@ -11,9 +8,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import torch
-from safetensors.torch import save_file
-from torch import nn
 from transformers import (
     CLIPVisionConfig,
     InstructBlipConfig,
@@ -40,49 +34,13 @@ from transformers.utils.logging import disable_progress_bar
 
 from ray_pipeline.models.mc_llava_network import McLlavaConfig, McLlavaForConditionalGeneration
 from tests.stand_ins import tiny_tokenizers as tokenizers
+from tests.stand_ins.published_shards import published_state, save_shards
+from tests.stand_ins.tiny_weights import keep_answers_plain, randomise
 
-GAIN = 1.4
 CLIP = dict(image_mean=[0.48145466, 0.4578275, 0.40821073], image_std=[0.26862954, 0.26130258, 0.27577711])
 IMAGENET = dict(image_mean=[0.485, 0.456, 0.406], image_std=[0.229, 0.224, 0.225])
 HALVES = dict(image_mean=[0.5] * 3, image_std=[0.5] * 3)
 PIXELS = dict(do_convert_rgb=True, do_normalize=True, do_rescale=True, do_resize=True, resample=3, rescale_factor=1 / 255)
-
-
-def randomise(model: nn.Module, seed: int, tied: bool = False) -> None:
-    """Draw every parameter anew: matrices 1.4 / sqrt(fan in), embeddings and free tokens 1, norms near 1, biases 0.1."""
-    generator = torch.Generator().manual_seed(seed)
-    done: set[int] = set()
-    for path, module in model.named_modules():
-        for name, parameter in module.named_parameters(recurse=False):
-            if id(parameter) in done:
-                continue
-            done.add(id(parameter))
-            mean, std = _spread(path, module, name, parameter, tied)
-            with torch.no_grad():
-                parameter.copy_(mean + std * torch.randn(parameter.shape, generator=generator))
-
-
-def _spread(path: str, module: nn.Module, name: str, parameter: nn.Parameter, tied: bool) -> tuple[float, float]:
-    if name.endswith("bias"):
-        return 0.0, 0.1
-    if "Norm" in type(module).__name__:
-        return (GAIN if path.endswith(("q_norm", "k_norm")) else 1.0), 0.1
-    if name.startswith("lambda"):  # InternVL's layer scale
-        return 1.0, 0.1
-    if isinstance(module, nn.Embedding):
-        return 0.0, GAIN / parameter.shape[1] ** 0.5 if tied and "embed_tokens" in path else 1.0
-    if isinstance(module, nn.Linear | nn.Conv2d | nn.Conv3d | nn.MultiheadAttention):
-        return 0.0, GAIN / parameter[0].numel() ** 0.5
-    return 0.0, 1.0
-
-
-def keep_answers_plain(model: PreTrainedModel, tokenizer: PreTrainedTokenizerBase) -> None:
-    """Shrink the output rows of what no answer may hold; enlarge the end token's."""
-    plain = {tokenizer.convert_tokens_to_ids(token) for token in ("▁", "Ġ", *tokenizers.PRINTABLE)}
-    with torch.no_grad():
-        rows = model.get_output_embeddings().weight
-        rows[[k for k in range(len(rows)) if k not in plain and k != tokenizer.eos_token_id]] *= 0.2
-        rows[tokenizer.eos_token_id] *= 1.15
 
 
 def _save(
@@ -341,15 +299,8 @@ def mc_llava(folder: Path, seed: int = 0) -> Path:
     randomise(unused, seed + 1)
     state = {name: value for name, value in unused.state_dict().items() if name.startswith(("head.", "post_layernorm."))}
     state = {f"vision_model.vision_tower.vision_model.{name}": value for name, value in state.items()}
-    for name, value in model.state_dict().items():
-        if name.startswith("vision_tower."):
-            state[f"vision_model.vision_tower.vision_model.{name.removeprefix('vision_tower.')}"] = value
-        elif name.startswith("coord_embed."):
-            state[f"vision_model.{name}"] = value
-        else:
-            state[name] = value
     folder.mkdir(parents=True, exist_ok=True)
-    _save_shards(folder, {name: value.contiguous().clone() for name, value in state.items()})
+    save_shards(folder, state | published_state(model))
     config = model.config.to_dict()
     config["vision_config"] = vision
     config["text_config"] |= {"partial_rotary_factor": 0.4, "rope_theta": 10000.0, "rope_scaling": None}
@@ -360,16 +311,6 @@ def mc_llava(folder: Path, seed: int = 0) -> Path:
     )
     tokenizer.save_pretrained(folder, save_jinja_files=False)
     return folder
-
-
-def _save_shards(folder: Path, state: dict[str, torch.Tensor]) -> None:
-    names = sorted(state)
-    shards = {"model-00001-of-00002.safetensors": names[::2], "model-00002-of-00002.safetensors": names[1::2]}
-    for file, held in shards.items():
-        save_file({name: state[name] for name in held}, folder / file, metadata={"format": "pt"})
-    total = sum(value.numel() * value.element_size() for value in state.values())
-    index = dict(metadata=dict(total_size=total), weight_map={name: file for file, held in shards.items() for name in held})
-    (folder / "model.safetensors.index.json").write_text(json.dumps(index, indent=2))
 
 
 TINY: dict[str, Callable[[Path, int], Path]] = {

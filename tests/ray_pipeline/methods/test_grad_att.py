@@ -9,7 +9,19 @@ from ray_pipeline.methods.slots import FOCUS
 from ray_pipeline.models.contract import Attention, GradientAttention, ReadGradient, VisualTokens
 from schemas.methods import RefineSettings
 from schemas.picture import Box
-from tests.stand_ins.focus_talk import DEFAULTS, GENERIC, crops_tokens, drive, grid_tokens, holds, picture, refine, seen
+from tests.stand_ins.focus_talk import (
+    DEFAULTS,
+    GENERIC,
+    PLANTED,
+    SHOWN,
+    close_around,
+    drive,
+    grid_tokens,
+    picture,
+    refine,
+    seen,
+    shown_tokens,
+)
 
 
 def focus_on(tokens: VisualTokens, weights_HT: torch.Tensor, settings: RefineSettings = RefineSettings()) -> Focus:
@@ -31,27 +43,12 @@ def test_the_map_is_the_mean_over_heads() -> None:
     assert official.map_YX is not None and torch.allclose(official.map_YX, plain)
 
 
-@pytest.mark.parametrize(
-    ("width", "height", "thing"),
-    [
-        (640, 480, (503, 43, 561, 72)),
-        (300, 1100, (23, 905, 71, 990)),
-        (1700, 700, (805, 333, 871, 352)),
-        (501, 499, (0, 0, 40, 40)),
-    ],
-)
-@pytest.mark.parametrize("shown", ["squashed", "padded", "crops"])
+@pytest.mark.parametrize(("width", "height", "thing"), PLANTED)
+@pytest.mark.parametrize("shown", SHOWN)
 def test_planted_attention_gets_the_crop(width: int, height: int, thing: Box, shown: str) -> None:
-    plain, side = picture(width, height), max(width, height)
-    x, y = -((side - width) // 2), -((side - height) // 2)
-    left, right = (0.0, 0.0, width * 0.6, float(height)), (width * 0.4, 0.0, float(width), float(height))
-    tokens = {
-        "squashed": grid_tokens(plain, 24, 24),
-        "padded": grid_tokens(plain, 24, 24, (x, y, x + side, y + side)),
-        "crops": crops_tokens(plain, 12, [(0.0, 0.0, float(width), float(height)), left, right]),
-    }[shown]
+    tokens = shown_tokens(width, height, shown)
     (box,) = focus_on(tokens, seen(tokens.footprints, thing, 0.0)[None]).boxes_px
-    assert holds(box, thing) and max(box[2] - box[0], box[3] - box[1]) < 0.6 * side
+    assert close_around(box, thing, max(width, height))
 
 
 def test_an_answer_that_depends_on_no_place_gives_no_crop() -> None:

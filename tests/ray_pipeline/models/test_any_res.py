@@ -23,6 +23,7 @@ from ray_pipeline.models.any_res import (
 )
 from ray_pipeline.models.square_input import Preprocessing
 from schemas.picture import Box, Picture
+from tests.stand_ins.made_pictures import black, whole
 
 PINPOINTS = [[336, 672], [672, 336], [672, 672], [1008, 336], [336, 1008]]
 CLIP = Preprocessing(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
@@ -31,14 +32,6 @@ SIZES = st.integers(1, 3000)
 
 def published_tiling(width: int, height: int) -> Tiling:
     return tiling(width, height, PINPOINTS, 336, 14)
-
-
-def black(width: int, height: int) -> Picture:
-    return Picture(np.zeros((height, width, 3), np.uint8), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """Candidates on one uncopied prefix, and the one-token gradient, against plain eager models over whole sequences."""
 
 import math
+from typing import Any
 
 import pytest
 import torch
@@ -118,7 +119,10 @@ def grad_att_by_full_matrix(
 
     kept: list[torch.Tensor] = []
 
-    def noted(module, query, key, value, mask, scaling, dropout=0.0, **kwargs):  # type: ignore[no-untyped-def]
+    def noted(
+        module: Any, query: torch.Tensor, key: torch.Tensor, value: torch.Tensor, mask: torch.Tensor, scaling: float,
+        dropout: float = 0.0, **kwargs: Any,
+    ) -> tuple[torch.Tensor, torch.Tensor]:  # fmt: skip
         if module.layer_idx != layer:
             return eager_attention_forward(module, query, key, value, mask, scaling, dropout, **kwargs)
         groups = module.num_key_value_groups

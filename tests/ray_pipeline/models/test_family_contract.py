@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 from torch import Tensor
 
-from ray_pipeline.batching import _call
+from ray_pipeline.batching import RowLimit, _call
 from ray_pipeline.geometry.boxes import area, clip
 from ray_pipeline.geometry.footprints import Footprints
 from ray_pipeline.geometry.raster import rasterise
@@ -32,12 +32,14 @@ from ray_pipeline.models.contract import (
     Sampling,
     VisualTokens,
 )
+from ray_pipeline.models.instructblip import InstructBlip
 from schemas.job import FetchSettings
 from schemas.picture import Box, Picture
 from schemas.status import RowFailure, Status
 from tests.reference.networks import PlainNetwork
 from tests.reference.pictures import PICTURES
-from tests.stand_ins.family_facts import FACTS, LoadedFamily, patches_alone, picture_of, seen, whole
+from tests.stand_ins.family_facts import FACTS, LoadedFamily, patches_alone, seen
+from tests.stand_ins.made_pictures import coloured_blocks, whole
 
 SIZES = ((200, 150), (97, 240), (640, 24), (12, 9))
 QUESTION = "What is the number on the red sign 12?"
@@ -69,7 +71,7 @@ def fractions(picture: Picture, box: Box) -> Box:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_as_many_tokens_as_the_library_has_placeholders(loaded: LoadedFamily, size: tuple[int, int]) -> None:
-    picture = picture_of(*size)
+    picture = coloured_blocks(*size)
     views, features = seen(loaded.family, Encode(picture, (whole(picture),)))
     tokens = loaded.shown(picture)
     assert tokens.count == len(tokens.footprints) == len(features) == sum(len(view.footprints) for view in views)
@@ -96,7 +98,7 @@ def placeholders(loaded: LoadedFamily, picture: Picture) -> int:
 
 @pytest.mark.parametrize("size", SIZES)
 def test_footprints_cover_the_picture(loaded: LoadedFamily, size: tuple[int, int]) -> None:
-    picture = picture_of(*size)
+    picture = coloured_blocks(*size)
     prints = loaded.shown(picture).footprints
     assert prints.valid_T.any() and int(prints.view_T[prints.valid_T].min()) == 0
     if loaded.facts.unseen:
@@ -109,7 +111,7 @@ def test_footprints_cover_the_picture(loaded: LoadedFamily, size: tuple[int, int
 
 def test_a_strip_is_shown_or_skipped_with_a_reason(loaded: LoadedFamily) -> None:
     """Only Qwen's own preprocessing refuses shapes."""
-    strip = picture_of(1005, 5)
+    strip = coloured_blocks(1005, 5)
     if "qwen" not in loaded.name:
         assert loaded.shown(strip).footprints.valid_T.any()
         return
@@ -140,7 +142,7 @@ def assert_tiles(boxes_T4: Tensor, dropped: int = 0) -> None:
 @pytest.mark.parametrize(("size", "share"), [((200, 150), 1 - 150 / 200), ((97, 240), 1 - 97 / 240)])
 def test_a_centre_crop_hides_the_ends_of_the_longer_side(tmp_path: Path, size: tuple[int, int], share: float) -> None:
     family = LoadedFamily("llava", tmp_path / "model").again(fit="centre_crop")
-    picture = picture_of(*size)
+    picture = coloured_blocks(*size)
     prints = family.encode([Encode(picture, (whole(picture),))])[0].footprints
     one_pixel = max(size)  # the longer side is resized to whole pixels
     assert uncovered(prints, picture) == pytest.approx(share * size[0] * size[1], abs=one_pixel)
@@ -148,7 +150,7 @@ def test_a_centre_crop_hides_the_ends_of_the_longer_side(tmp_path: Path, size: t
 
 
 def test_a_zoomed_view_stands_behind_the_picture(loaded: LoadedFamily) -> None:
-    picture, zoom = picture_of(200, 150), (61.4, 30.0, 160.9, 121.2)
+    picture, zoom = coloured_blocks(200, 150), (61.4, 30.0, 160.9, 121.2)
     tokens = loaded.shown(picture)
     both = loaded.shown(picture, zoom)
     first = tokens.count
@@ -206,14 +208,14 @@ def touched(boxes_T4: Tensor, box: Tensor, picture: Picture, loaded: LoadedFamil
 
 @pytest.mark.parametrize("size", SIZES[:3])
 def test_only_tokens_that_see_a_change_change(loaded: LoadedFamily, size: tuple[int, int]) -> None:
-    picture = picture_of(*size)
+    picture = coloured_blocks(*size)
     assert_places(loaded, Encode(picture, (whole(picture),)), [fractions(picture, part) for part in PARTS])
 
 
 @pytest.mark.parametrize("zoom", [(61.0, 30.0, 161.0, 121.0), (20.0, 60.0, 180.0, 100.0)])
 def test_only_the_zoomed_tokens_that_see_a_change_change(loaded: LoadedFamily, zoom: Box) -> None:
     """All around an elongated crop is picture, where a padded input shows padding."""
-    picture = picture_of(200, 150)
+    picture = coloured_blocks(200, 150)
     boxes = [(0.0, 0.0, 115.0, 120.0), (20.0, 80.0, 200.0, 150.0), (100.0, 20.0, 170.0, 85.0), (0.0, 0.0, 200.0, 25.0)]
     assert_places(loaded, Encode(picture, (zoom,), loaded.shown(picture)), boxes)
 
@@ -222,14 +224,14 @@ def test_only_the_zoomed_tokens_that_see_a_change_change(loaded: LoadedFamily, z
 def test_places_hold_however_a_picture_is_fitted(tmp_path: Path, fit: str) -> None:
     loaded = LoadedFamily("llava", tmp_path / "model")
     loaded.family = loaded.again(fit=fit)
-    picture = picture_of(200, 150)
+    picture = coloured_blocks(200, 150)
     assert_places(loaded, Encode(picture, (whole(picture),)), [fractions(picture, part) for part in PARTS])
 
 
 @pytest.mark.parametrize("name", ["llava", "mc_llava", "embedded"])
 def test_places_hold_in_a_grid_of_crops(tmp_path: Path, name: str) -> None:
     """Where a view keeps few of its patches, its tokens stand for all of it."""
-    loaded, picture = LoadedFamily(name, tmp_path / "model"), picture_of(310, 200)
+    loaded, picture = LoadedFamily(name, tmp_path / "model"), coloured_blocks(310, 200)
     grid = crop_grid(picture.width, picture.height, 6, "strict", loaded.family.defaults.input_px)
     assert len(grid) > 3
     assert covered(loaded.family.encode([Encode(picture, grid)])[0].footprints, picture).all()
@@ -278,7 +280,7 @@ def test_footprints_lie_on_the_picture_as_displayed(loaded: LoadedFamily, decode
 @pytest.mark.parametrize("zoom", [None, (30.0, 20.0, 230.0, 180.0)], ids=["picture", "crop"])
 @pytest.mark.parametrize("size", [(337, 211), (211, 337)])
 def test_a_written_box_is_read_at_its_place(loaded: LoadedFamily, size: tuple[int, int], zoom: Box | None) -> None:
-    picture, box = picture_of(*size), (61.0, 40.0, 152.0, 149.0)
+    picture, box = coloured_blocks(*size), (61.0, 40.0, 152.0, 149.0)
     if zoom and zoom[2] > picture.width:
         zoom = (30.0, 20.0, 200.0, 300.0)
     tokens, family = loaded.shown(picture, zoom), loaded.family
@@ -305,18 +307,20 @@ def test_a_question_cannot_smuggle_special_tokens_in(loaded: LoadedFamily) -> No
     said = "Ignore this: " + " ".join(special.values()) + " What now?"
     counts = [sum(k in special for k in family.question_ids(text)) for text in ("What now?", said)]
     assert counts[0] == counts[1] and len(special) > 2
-    if reader := getattr(family, "reader", None):
+    if isinstance(family, InstructBlip):
+        reader = family.reader
         own = {*reader.all_special_ids} - {reader.unk_token_id}
         said = " ".join(reader.all_special_tokens)
-        assert [sum(k in own for k in family.reader_ids(text)) for text in ("What", said)] == [2, 2]  # type: ignore[attr-defined]
+        assert [sum(k in own for k in family.reader_ids(text)) for text in ("What", said)] == [2, 2]
 
 
 @pytest.mark.parametrize(
     "question", ["", "   ", "why " * 700, "¿Qué número? 数字 \u202e\x00"], ids=["empty", "blank", "long", "odd"]
 )
 def test_odd_questions_are_answered_or_fail_alone(loaded: LoadedFamily, question: str) -> None:
-    tokens = loaded.shown(picture_of(60, 40))
-    odd, plain = _call(loaded.family.generate, [Generate(tokens, question, 3), Generate(tokens, QUESTION, 3)])
+    tokens = loaded.shown(coloured_blocks(60, 40))
+    both = [Generate(tokens, question, 3), Generate(tokens, QUESTION, 3)]
+    odd, plain = _call(loaded.family.generate, both, RowLimit(2))
     alone = loaded.family.generate([Generate(tokens, QUESTION, 3)])[0]
     assert plain.ids == alone.ids
     if isinstance(odd, RowFailure):
@@ -348,7 +352,7 @@ def test_templates_ask_what_they_are_named_after(loaded: LoadedFamily) -> None:
 
 
 def test_a_prefix_serves_any_number_of_continuations(loaded: LoadedFamily) -> None:
-    picture, family = picture_of(120, 90), loaded.family
+    picture, family = coloured_blocks(120, 90), loaded.family
     tokens = loaded.shown(picture)
     kept = [tensor.clone() for tensor in held(tokens)]
     first = answered(loaded, tokens)
@@ -377,7 +381,7 @@ def answered(loaded: LoadedFamily, tokens: VisualTokens) -> Generation:
 def test_half_precision_loads_and_answers(loaded: LoadedFamily) -> None:
     family = loaded.again(dtype="bfloat16")
     assert family.decoder.dtype == torch.bfloat16 and family.decoder.device.type == "cpu"
-    picture = picture_of(97, 120)
+    picture = coloured_blocks(97, 120)
     tokens = family.encode([Encode(picture, (whole(picture),))])
     (zoomed,) = family.encode([Encode(picture, ((10.0, 20.0, 70.0, 80.0),), tokens[0])])
     for shown in (*tokens, zoomed):

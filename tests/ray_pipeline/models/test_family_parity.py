@@ -5,10 +5,9 @@ candidates' rows 1e-5, all in single precision; in bf16 no worse than the eager 
 """
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -18,7 +17,6 @@ from ray_pipeline.methods.crop_box import select_crop
 from ray_pipeline.methods.multicrop import crop_grid
 from ray_pipeline.models.contract import (
     Encode,
-    Family,
     Generate,
     ReadAttention,
     ReadGradient,
@@ -27,11 +25,12 @@ from ray_pipeline.models.contract import (
     Sampling,
     VisualTokens,
 )
+from ray_pipeline.models.decoder_family import DecoderFamily
 from ray_pipeline.models.families import load_family
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-from schemas.picture import Box, Picture
 from schemas.status import RowFailure
 from tests.reference.model import ReferenceModel
+from tests.stand_ins.made_pictures import coloured_blocks, whole
 from tests.stand_ins.tiny_models import TINY
 
 QUESTIONS = ("What is the number on the red sign 12?", "How many?", "Where is the small blue plate beside the door of the shop?")
@@ -48,30 +47,19 @@ class Pair:
     def __init__(self, name: str, folder: Path, dtype: str = "float32") -> None:
         self.name, self.layer = name, BY_TWO.get(name, LAYER)
         views = ViewSettings(zoom_px=0) if "qwen" in name else ViewSettings()  # the reference never enlarges a crop
-        self.family: Family = load_family(ModelSettings(name=str(folder), device="cpu", dtype=dtype), views, PromptSettings())
-        self.pictures = [Picture(picture_of(*size, seed), f"{seed}" * 64) for seed, size in enumerate(SIZES)]
+        family = load_family(ModelSettings(name=str(folder), device="cpu", dtype=dtype), views, PromptSettings())
+        assert isinstance(family, DecoderFamily)
+        self.family = family
+        self.pictures = [coloured_blocks(*size, seed) for seed, size in enumerate(SIZES)]
         self.folder, self.references = folder, [ReferenceModel.load(folder, own.pixels_YX3) for own in self.pictures]
 
     def shown(self) -> list[VisualTokens]:
         return self.family.encode([Encode(picture, (whole(picture),)) for picture in self.pictures])
 
 
-def picture_of(width: int, height: int, seed: int) -> np.ndarray:
-    """Coloured blocks with noise, coarse enough to survive a resize."""
-    generator = np.random.default_rng(seed)
-    blocks = generator.integers(0, 256, (height // 7 + 1, width // 9 + 1, 3))
-    noise = generator.integers(-20, 21, (height, width, 3))
-    return np.clip(blocks.repeat(7, 0).repeat(9, 1)[:height, :width] + noise, 0, 255).astype(np.uint8)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
-
-
 @pytest.fixture(scope="module", params=FAMILIES)
-def pair(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Pair]:
-    folder: Callable[[Path, int], Path] = TINY[request.param]
-    yield Pair(request.param, folder(tmp_path_factory.mktemp(request.param), 0))
+def pair(request: pytest.FixtureRequest, folders: dict[str, Path]) -> Iterator[Pair]:
+    yield Pair(request.param, folders[request.param])
 
 
 def worst(got: Tensor, expected: Tensor) -> float:
@@ -135,8 +123,8 @@ def test_greedy_answers_equal_the_reference(pair: Pair, zoomed: bool) -> None:
         w, h = own.picture.width, own.picture.height
         crops.append((w // 4, h // 3, w // 4 + 50, h // 3 + 40))
     if zoomed:
-        boxes = [tuple(map(float, crop)) for crop in crops]
-        tokens = pair.family.encode([Encode(own.picture, (box,), own) for own, box in zip(tokens, boxes, strict=True)])  # type: ignore[arg-type]
+        boxes = [(float(x0), float(y0), float(x1), float(y1)) for x0, y0, x1, y1 in crops]
+        tokens = pair.family.encode([Encode(own.picture, (box,), own) for own, box in zip(tokens, boxes, strict=True)])
     requests = [Generate(own, question, 6) for own, question in zip(tokens, QUESTIONS, strict=True)]
     for answer, reference, question, crop in zip(pair.family.generate(requests), pair.references, QUESTIONS, crops, strict=True):
         x0, y0, x1, y1 = crop
@@ -156,7 +144,7 @@ def test_rows_behind_sampled_tokens_equal_teacher_forcing(pair: Pair) -> None:
     sampling = Sampling(4, 1.0, 0.95, seed=5)
     asked = Sample(tokens, QUESTIONS[0], 6, sampling, layers)
     family = pair.family
-    written = family._candidates([asked], [family.suffix(tokens, QUESTIONS[0])], sampling, layers)[0]  # type: ignore[attr-defined]
+    written = family._candidates([asked], [family.suffix(tokens, QUESTIONS[0])], sampling, layers)[0]
     written = [one for one in written if image not in one.ids]  # the reference would take it for one more picture
     assert len({tuple(one.ids) for one in written}) > 1
     for one in written:

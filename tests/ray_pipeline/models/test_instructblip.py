@@ -20,12 +20,13 @@ from ray_pipeline.models.contract import (
     ReadPixelGradient,
     Sample,
     Sampling,
-    VisualTokens,
 )
 from ray_pipeline.models.instructblip import InstructBlip, focus_profile, put_around
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from tests.stand_ins.family_facts import shown
+from tests.stand_ins.made_pictures import noise
 from tests.stand_ins.tiny_models import TINY
 
 QUESTION, GENERIC = "What is the tiny cup made of?", "Write a general description of the image."
@@ -51,15 +52,6 @@ def plain(folder: Path) -> InstructBlipForConditionalGeneration:
 
 def loaded(folder: Path, prompt: PromptSettings = PromptSettings()) -> InstructBlip:
     return InstructBlip.load(folder, ModelSettings(name=str(folder), device="cpu"), ViewSettings(), prompt)
-
-
-def picture(width: int, height: int, seed: int = 0) -> Picture:
-    return Picture(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8), "")
-
-
-def shown(family: InstructBlip, picture: Picture, crop: Box | None = None) -> VisualTokens:
-    tokens = family.encode([Encode(picture, ((0.0, 0.0, picture.width, picture.height),))])[0]
-    return tokens if crop is None else family.encode([Encode(picture, (crop,), behind=tokens)])[0]
 
 
 def inputs(folder: Path, pixels_YX3: np.ndarray, question: str) -> dict[str, Any]:
@@ -111,7 +103,7 @@ def both(folder: Path, one: Picture) -> list[dict[str, Any]]:
 def test_greedy_answers_equal_plain_generation(
     folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration, size: tuple[int, int]
 ) -> None:
-    one = picture(*size, seed=size[0])
+    one = noise(*size, seed=size[0])
     asked = inputs(folder, one.pixels_YX3, QUESTION)
     assert family.question_ids(QUESTION) == asked["input_ids"][0, QUERIES:].tolist()
     assert family.reader_ids(QUESTION) == asked["qformer_input_ids"][0].tolist()
@@ -123,7 +115,7 @@ def test_greedy_answers_equal_plain_generation(
 def test_an_answer_with_a_zoomed_crop_equals_both_pictures_before_the_text(
     folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration
 ) -> None:
-    one = picture(150, 97, 5)
+    one = noise(150, 97, 5)
     whole = Whole(plain, both(folder, one))
     expected = plain.language_model.generate(
         inputs_embeds=whole.embeds.detach(), attention_mask=torch.ones(whole.embeds.shape[:2]), max_new_tokens=9, do_sample=False
@@ -138,7 +130,7 @@ def test_an_answer_with_a_zoomed_crop_equals_both_pictures_before_the_text(
 def test_chained_attention_equals_the_eager_matrices(
     folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration, layer: int
 ) -> None:
-    one = picture(150, 97, 6)
+    one = noise(150, 97, 6)
     (reply,) = family.read_attention([ReadAttention(shown(family, one), (QUESTION, GENERIC), layer)])
     assert reply.weights_QHT.shape == (2, 4, PATCHES)
     for k, question in enumerate((QUESTION, GENERIC)):
@@ -148,7 +140,7 @@ def test_chained_attention_equals_the_eager_matrices(
 
 
 def test_chained_attention_of_two_views(folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration) -> None:
-    one = picture(150, 97, 7)
+    one = noise(150, 97, 7)
     (answer,) = family.generate([Generate(shown(family, one, CROP), QUESTION, 2, layer=LAYER)])
     assert answer.attention_HT is not None
     torch.testing.assert_close(
@@ -160,7 +152,7 @@ def test_chained_attention_of_two_views(folder: Path, family: InstructBlip, plai
 def test_gradient_attention_equals_one_graph(
     folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration, zoomed: bool
 ) -> None:
-    one = picture(150, 97, 8)
+    one = noise(150, 97, 8)
     whole = Whole(plain, both(folder, one)[: 2 if zoomed else 1])
     (reply,) = family.read_gradient([ReadGradient(shown(family, one, CROP if zoomed else None), QUESTION, LAYER)])
     expected = whole.gradient_weights()
@@ -173,7 +165,7 @@ def test_gradient_attention_equals_one_graph(
 def test_gradient_attention_of_a_forced_token(
     folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration
 ) -> None:
-    one = picture(150, 97, 9)
+    one = noise(150, 97, 9)
     whole = Whole(plain, [inputs(folder, one.pixels_YX3, QUESTION)])
     second = int(whole.logits.topk(2).indices[1])
     (reply,) = family.read_gradient([ReadGradient(shown(family, one), QUESTION, LAYER, token=second)])
@@ -185,7 +177,7 @@ def test_gradient_attention_of_a_forced_token(
 def test_pixel_gradients_equal_those_of_the_whole_model(
     folder: Path, family: InstructBlip, plain: InstructBlipForConditionalGeneration
 ) -> None:
-    one = picture(150, 97, 10)
+    one = noise(150, 97, 10)
     (reply,) = family.read_pixel_gradient([ReadPixelGradient(shown(family, one), (QUESTION, GENERIC))])
     (view,) = reply.views
     assert (view.box_px, view.block_px) == ((0, 0, 150, 97), 14)
@@ -199,9 +191,9 @@ def test_pixel_gradients_equal_those_of_the_whole_model(
 
 def test_rows_of_a_batch_are_answered_as_if_alone(family: InstructBlip) -> None:
     asked = [
-        Generate(shown(family, picture(150, 97, 11)), QUESTION, 6, layer=LAYER),
-        Generate(shown(family, picture(60, 80, 12), (3.0, 4.0, 40.0, 50.0)), "Who?", 6, layer=LAYER),
-        Generate(shown(family, picture(99, 98, 13)), GENERIC, 3),
+        Generate(shown(family, noise(150, 97, 11)), QUESTION, 6, layer=LAYER),
+        Generate(shown(family, noise(60, 80, 12), (3.0, 4.0, 40.0, 50.0)), "Who?", 6, layer=LAYER),
+        Generate(shown(family, noise(99, 98, 13)), GENERIC, 3),
     ]
     together = family.generate(asked)
     for request, answer in zip(asked, together, strict=True):
@@ -212,7 +204,7 @@ def test_rows_of_a_batch_are_answered_as_if_alone(family: InstructBlip) -> None:
 
 
 def test_candidates_have_no_attention(family: InstructBlip) -> None:
-    tokens = shown(family, picture(150, 97, 14))
+    tokens = shown(family, noise(150, 97, 14))
     sampling = Sampling(3, 1.0, 1.0, seed=4)
     (samples,) = family.sample([Sample(tokens, QUESTION, 4, sampling)])
     (greedy,) = family.generate([Generate(tokens, QUESTION, 4)])
@@ -222,7 +214,7 @@ def test_candidates_have_no_attention(family: InstructBlip) -> None:
 
 
 def test_pixels_and_footprints(folder: Path, family: InstructBlip) -> None:
-    one = picture(64, 48, 15)
+    one = noise(64, 48, 15)
     (view,) = family.views(Encode(one, ((0.0, 0.0, 64.0, 48.0),)), 0)
     expected = inputs(folder, one.pixels_YX3, "")["pixel_values"][0]
     torch.testing.assert_close(view.pixels, expected, atol=2e-2, rtol=0)
@@ -243,7 +235,7 @@ def test_a_question_cannot_become_special_tokens(family: InstructBlip) -> None:
 def test_a_long_question_is_cut_for_the_q_former_alone(family: InstructBlip) -> None:
     question = "word " * 300
     assert len(family.reader_ids(question)) == 512 < len(family.question_ids(question))
-    assert family.generate([Generate(shown(family, picture(30, 30)), question, 2)])[0].ids
+    assert family.generate([Generate(shown(family, noise(30, 30)), question, 2)])[0].ids
 
 
 @pytest.mark.parametrize(

@@ -13,12 +13,14 @@ import torch
 from transformers import AutoTokenizer, InternVLConfig, InternVLForConditionalGeneration, InternVLProcessor
 from transformers.models.got_ocr2.image_processing_pil_got_ocr2 import GotOcr2ImageProcessorPil
 
-from ray_pipeline.models.contract import Encode, Generate, ReadAttention, ReadPixelGradient, VisualTokens
+from ray_pipeline.models.contract import Encode, Generate, ReadAttention, ReadPixelGradient
 from ray_pipeline.models.internvl import TEMPLATES, InternVl, chat_turn, read_rule, square_side
 from ray_pipeline.models.internvl_tiles import TileRule
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-from schemas.picture import Box, Picture
+from schemas.picture import Box
+from tests.stand_ins.family_facts import shown
+from tests.stand_ins.made_pictures import noise
 from tests.stand_ins.tiny_models import TINY
 
 QUESTION = "What colour is the smallest cup?"
@@ -42,15 +44,6 @@ def plain(folder: Path) -> InternVLForConditionalGeneration:
 
 def loaded(folder: Path, views: ViewSettings = ViewSettings(), prompt: PromptSettings = PromptSettings()) -> InternVl:
     return InternVl.load(folder, ModelSettings(name=str(folder), device="cpu"), views, prompt)
-
-
-def picture(width: int, height: int, seed: int = 0) -> Picture:
-    return Picture(np.random.default_rng(seed).integers(0, 256, (height, width, 3), dtype=np.uint8), "")
-
-
-def shown(family: InternVl, picture: Picture, crop: Box | None = None) -> VisualTokens:
-    tokens = family.encode([Encode(picture, ((0.0, 0.0, picture.width, picture.height),))])[0]
-    return tokens if crop is None else family.encode([Encode(picture, (crop,), behind=tokens)])[0]
 
 
 def inputs(folder: Path, pictures: list[np.ndarray], text: str) -> dict[str, Any]:
@@ -80,7 +73,7 @@ def written(plain: InternVLForConditionalGeneration, asked: dict[str, Any], ends
 def test_greedy_answers_equal_plain_generation(
     folder: Path, family: InternVl, plain: InternVLForConditionalGeneration, width: int, height: int
 ) -> None:
-    one = picture(width, height, width)
+    one = noise(width, height, width)
     asked = inputs(folder, [one.pixels_YX3], TEMPLATES["short"].replace("{question}", QUESTION))
     tokens = shown(family, one)
     assert tokens.count == int((asked["input_ids"] == plain.config.image_token_id).sum())
@@ -92,7 +85,7 @@ def test_greedy_answers_equal_plain_generation(
 def test_an_answer_with_a_zoomed_crop_equals_plain_generation(
     folder: Path, family: InternVl, plain: InternVLForConditionalGeneration
 ) -> None:
-    one, (x0, y0, x1, y1) = picture(210, 97, 5), (int(edge) for edge in CROP)
+    one, (x0, y0, x1, y1) = noise(210, 97, 5), (int(edge) for edge in CROP)
     pictures = [one.pixels_YX3, one.pixels_YX3[y0:y1, x0:x1]]
     asked = inputs(folder, pictures, TEMPLATES["short"].replace("{question}", QUESTION))
     zoomed = shown(family, one, CROP)
@@ -104,7 +97,7 @@ def test_an_answer_with_a_zoomed_crop_equals_plain_generation(
 def test_two_pictures_shown_first_have_markers_each(
     folder: Path, family: InternVl, plain: InternVLForConditionalGeneration
 ) -> None:
-    one = picture(210, 97, 6)
+    one = noise(210, 97, 6)
     tokens = family.encode([Encode(one, ((0.0, 0.0, 210.0, 97.0), CROP))])[0]
     behind = shown(family, one, CROP)
     assert torch.equal(tokens.state.slots_T, behind.state.slots_T)
@@ -114,7 +107,7 @@ def test_two_pictures_shown_first_have_markers_each(
 
 
 def test_attention_equals_the_eager_matrix(folder: Path, family: InternVl, plain: InternVLForConditionalGeneration) -> None:
-    one = picture(150, 97, 7)
+    one = noise(150, 97, 7)
     rows = family.read_attention([ReadAttention(shown(family, one), (QUESTION, "Describe."), 2)])[0].weights_QHT
     assert float(rows.max()) > 0.05, "weights so small that all attention is uniform"
     for k, question in enumerate((QUESTION, "Describe.")):
@@ -128,7 +121,7 @@ def test_attention_equals_the_eager_matrix(folder: Path, family: InternVl, plain
 def test_pixel_gradients_equal_those_of_the_whole_model(
     folder: Path, family: InternVl, plain: InternVLForConditionalGeneration
 ) -> None:
-    one = picture(120, 61, 8)
+    one = noise(120, 61, 8)
     (got,) = family.read_pixel_gradient([ReadPixelGradient(shown(family, one), (QUESTION,))])
     asked = inputs(folder, [one.pixels_YX3], TEMPLATES["short"].replace("{question}", QUESTION))
     pixels = asked["pixel_values"].clone().requires_grad_()
@@ -145,24 +138,24 @@ def test_pixel_gradients_equal_those_of_the_whole_model(
 
 
 def test_pixels_equal_the_published_processor(folder: Path, family: InternVl) -> None:
-    one = picture(210, 97, 9)
+    one = noise(210, 97, 9)
     (view,) = family.views(Encode(one, ((0.0, 0.0, 210.0, 97.0),)), 0)
     expected = inputs(folder, [one.pixels_YX3], "")["pixel_values"]
     torch.testing.assert_close(view.pixels, expected, atol=2e-2, rtol=0)  # one level of 255, over a deviation of 0.22
 
 
 def test_view_numbers_go_on_behind_the_tiles(family: InternVl) -> None:
-    one = picture(112, 56)
+    one = noise(112, 56)
     tokens = shown(family, one, CROP)
     first, second = (tokens.footprints.view_T[:12], tokens.footprints.view_T[12:])
     assert first.tolist() == [1] * 4 + [2] * 4 + [0] * 4
     assert set(second.tolist()) == set(range(3, 3 + len(second) // 4)) and second[-1] == 3
     assert tokens.grid is None
-    assert shown(family, picture(56, 56)).grid == (2, 2)
+    assert shown(family, noise(56, 56)).grid == (2, 2)
 
 
 def test_a_picture_of_one_tile_is_one_plain_grid(family: InternVl) -> None:
-    tokens = shown(family, picture(40, 40))
+    tokens = shown(family, noise(40, 40))
     assert tokens.footprints.boxes_T4_px.tolist() == [[0, 0, 20, 20], [20, 0, 40, 20], [0, 20, 20, 40], [20, 20, 40, 40]]
     assert set(tokens.footprints.view_T.tolist()) == {0}
 
@@ -170,15 +163,15 @@ def test_a_picture_of_one_tile_is_one_plain_grid(family: InternVl) -> None:
 @pytest.mark.parametrize(("resolution", "tiles"), [(None, 7), (112, 5), (56, 1), (28, 1)])
 def test_resolution_limits_the_tiles(folder: Path, resolution: int | None, tiles: int) -> None:
     family = loaded(folder, ViewSettings(resolution_px=resolution))
-    assert shown(family, picture(300, 200)).count == 4 * tiles
+    assert shown(family, noise(300, 200)).count == 4 * tiles
 
 
 @pytest.mark.parametrize(("zoom", "tiles"), [(None, 1), (0, 1), (56, 1), (112, 5), (168, 10)])
 def test_a_small_crop_is_enlarged_on_request(folder: Path, zoom: int | None, tiles: int) -> None:
     family = loaded(folder, ViewSettings(zoom_px=zoom))
-    whole = shown(family, picture(30, 30))
+    whole = shown(family, noise(30, 30))
     assert whole.count == 4
-    assert shown(family, picture(30, 30), (0.0, 0.0, 30.0, 30.0)).count - whole.count == 4 * tiles
+    assert shown(family, noise(30, 30), (0.0, 0.0, 30.0, 30.0)).count - whole.count == 4 * tiles
 
 
 @pytest.mark.parametrize("template", sorted(TEMPLATES))
@@ -207,7 +200,7 @@ def test_locating_asks_with_the_published_markers(folder: Path) -> None:
 
 
 def test_boxes_are_thousandths_of_the_picture(family: InternVl) -> None:
-    one = replace(shown(family, picture(640, 480)), boxes_px=((0.0, 0.0, 640.0, 480.0), CROP))
+    one = replace(shown(family, noise(640, 480)), boxes_px=((0.0, 0.0, 640.0, 480.0), CROP))
     assert family.box_px((500, 500, 550, 560), one) == pytest.approx((320, 240, 352, 268.8))
     read = family.read_box("<ref>dog</ref><box>[[1,2,3,4]]</box><ref>cup</ref><box>[[500, 500, 550, 560]]</box>", "cup")
     assert read.box is not None and read.box.values == (500, 500, 550, 560)

@@ -5,10 +5,8 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 
 from ray_pipeline.models import llava
@@ -16,9 +14,9 @@ from ray_pipeline.models.contract import Encode, Generate, ReadAttention, ReadPi
 from ray_pipeline.models.llava import Llava
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-from schemas.picture import Box, Picture
+from schemas.picture import Box
 from schemas.status import RowFailure
-from tests.stand_ins import tiny_models
+from tests.stand_ins.made_pictures import soft_noise, whole
 
 CPU = ModelSettings(device="cpu")
 PUBLISHED: dict[str, Any] = {  # what the checkpoints' config.json say, and leave out
@@ -38,18 +36,9 @@ def changed(config: dict[str, Any], **inner: dict[str, Any]) -> dict[str, Any]:
     return config | {key: config[key] | values for key, values in inner.items()}
 
 
-def picture_of(width: int, height: int, seed: int = 0) -> Picture:
-    noise = np.random.default_rng(seed).integers(0, 255, (9, 11, 3), np.uint8)
-    return Picture(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.llava(tmp_path_factory.mktemp("llava"))
+def folder(folders: dict[str, Path]) -> Path:
+    return folders["llava"]
 
 
 @pytest.fixture(scope="module")
@@ -104,7 +93,7 @@ def test_defaults_follow_the_folder(family: Llava) -> None:
 
 def test_visual_embeddings_are_the_librarys(family: Llava, monkeypatch: pytest.MonkeyPatch) -> None:
     """Feature layer, class token and projector, in calls of one view each."""
-    picture = picture_of(337, 211)
+    picture = soft_noise(337, 211)
     views = family.views(Encode(picture, (whole(picture), (10.0, 20.0, 99.0, 200.0))), 0)
     with torch.no_grad():
         theirs = family.network.model.get_image_features(torch.stack([view.pixels for view in views])).pooler_output
@@ -168,7 +157,7 @@ def test_a_template_without_a_question_is_refused_at_once(folder: Path) -> None:
 )
 def test_boxes_are_fractions_of_the_input_of_the_view_shown_last(folder: Path, fit: str, crop: Box | None, expected: Box) -> None:
     family = fitted(folder, fit)
-    picture = picture_of(640, 480)
+    picture = soft_noise(640, 480)
     tokens = family.encode([Encode(picture, (whole(picture),))])[0]
     if crop:
         tokens = family.encode([Encode(picture, (crop,), tokens)])[0]
@@ -178,7 +167,7 @@ def test_boxes_are_fractions_of_the_input_of_the_view_shown_last(folder: Path, f
 
 
 def test_frames_of_pixel_gradients_are_the_fitted_squares(folder: Path) -> None:
-    picture = picture_of(120, 80)
+    picture = soft_noise(120, 80)
     for fit, frame in (("pad", (0, -20, 120, 100)), ("centre_crop", (20, 0, 100, 80))):
         family = fitted(folder, fit)
         tokens = family.encode([Encode(picture, (whole(picture),))])[0]
@@ -190,7 +179,7 @@ def test_frames_of_pixel_gradients_are_the_fitted_squares(folder: Path) -> None:
 
 
 def test_views_beyond_the_decoders_context_are_refused(family: Llava) -> None:
-    picture = picture_of(64, 48)
+    picture = soft_noise(64, 48)
     tokens = family.encode([Encode(picture, (whole(picture),) * 2)])[0]
     most = (4096 - 256 - 1) // 36
     with pytest.raises(
@@ -204,7 +193,7 @@ def test_views_beyond_the_decoders_context_are_refused(family: Llava) -> None:
 
 def test_a_zoomed_view_follows_the_picture_without_a_separator(family: Llava) -> None:
     """The same as both views in one request: nothing stands between them."""
-    picture, crop = picture_of(337, 211), (30.0, 40.0, 120.0, 150.0)
+    picture, crop = soft_noise(337, 211), (30.0, 40.0, 120.0, 150.0)
     tokens = family.encode([Encode(picture, (whole(picture),))])[0]
     zoomed = family.encode([Encode(picture, (crop,), tokens)])[0]
     both = family.encode([Encode(picture, (whole(picture), crop))])[0]

@@ -8,15 +8,14 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ray_pipeline.models.contract import Encode, Generate, ReadPixelGradient
 from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-from schemas.picture import Box, Picture
+from schemas.picture import Picture
 from schemas.status import RowFailure
-from tests.stand_ins import tiny_models
+from tests.stand_ins.made_pictures import soft_noise, whole
 
 CPU = ModelSettings(device="cpu")
 SIZES = [(337, 211), (168, 168), (60, 200), (84, 84), (500, 20)]
@@ -31,18 +30,9 @@ PUBLISHED: dict[str, Any] = {  # of the Mistral checkpoint, with what it leaves 
 }  # fmt: skip
 
 
-def picture_of(width: int, height: int, seed: int = 0) -> Picture:
-    noise = np.random.default_rng(seed).integers(0, 255, (9, 11, 3), np.uint8)
-    return Picture(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
-
-
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tiny_models.llava_next(tmp_path_factory.mktemp("llava_next"))
+def folder(folders: dict[str, Path]) -> Path:
+    return folders["llava_next"]
 
 
 @pytest.fixture(scope="module")
@@ -78,7 +68,7 @@ def test_decoders_whose_prefix_or_prompt_we_do_not_know_are_refused(text: dict[s
 @pytest.mark.parametrize("size", SIZES)
 def test_visual_embeddings_are_the_librarys(family: LlavaNext, size: tuple[int, int]) -> None:
     """Tower, projector, unpadding and newlines, with another picture in the same call."""
-    picture, other = picture_of(*size), picture_of(200, 333)
+    picture, other = soft_noise(*size), soft_noise(200, 333)
     view, second = (family.views(Encode(one, (whole(one),)), 0)[0] for one in (picture, other))
     with torch.no_grad():
         seen = family.network.model.get_image_features(view.pixels[None], torch.tensor([[size[1], size[0]]]))
@@ -90,10 +80,10 @@ def test_visual_embeddings_are_the_librarys(family: LlavaNext, size: tuple[int, 
 
 @pytest.mark.parametrize("size", SIZES)
 def test_newlines_have_no_place_and_tiles_are_one_view(family: LlavaNext, size: tuple[int, int]) -> None:
-    picture = picture_of(*size)
+    picture = soft_noise(*size)
     view = family.views(Encode(picture, (whole(picture),)), 6)[0]
     layout, prints = view.detail.layout, view.footprints
-    newline = family.newline_D
+    newline = family.network.model.image_newline
     with torch.no_grad():
         embeds = family.embed([view])[0].embeds_QW
     assert torch.equal(~prints.valid_T, (embeds == newline).all(-1)) and int((~prints.valid_T).sum()) == layout.rows
@@ -104,7 +94,7 @@ def test_newlines_have_no_place_and_tiles_are_one_view(family: LlavaNext, size: 
 
 
 def test_a_zoomed_crop_is_a_picture_of_its_own(family: LlavaNext) -> None:
-    picture, crop = picture_of(337, 211), (100.0, 50.0, 230.0, 99.0)
+    picture, crop = soft_noise(337, 211), (100.0, 50.0, 230.0, 99.0)
     tokens = family.encode([Encode(picture, (whole(picture),))])[0]
     zoomed = family.encode([Encode(picture, (crop,), tokens)])[0]
     cut = Picture(np.ascontiguousarray(picture.pixels_YX3[50:99, 100:230]), "1" * 64)
@@ -118,7 +108,7 @@ def test_a_zoomed_crop_is_a_picture_of_its_own(family: LlavaNext) -> None:
 
 
 def test_where_tiles_do_not_fit_the_context_the_crop_is_shown_without(folder: Path, tmp_path: Path) -> None:
-    picture, crops = picture_of(337, 211), ((100.0, 50.0, 230.0, 99.0), (10.0, 10.0, 90.0, 90.0))
+    picture, crops = soft_noise(337, 211), ((100.0, 50.0, 230.0, 99.0), (10.0, 10.0, 90.0, 90.0))
     first = 36 + 8 * 13  # 337 x 211: 8 of 12 rows are kept
     tight = 1 + first + 37 + 37 + 256
     small = with_decoder(folder, tmp_path / "model", max_position_embeddings=tight)
@@ -137,7 +127,7 @@ def test_where_tiles_do_not_fit_the_context_the_crop_is_shown_without(folder: Pa
 
 
 def test_pixel_gradients_have_a_frame_per_tile(family: LlavaNext) -> None:
-    picture = picture_of(337, 211)
+    picture = soft_noise(337, 211)
     tokens = family.encode([Encode(picture, (whole(picture),))])[0]
     views = family.read_pixel_gradient([ReadPixelGradient(tokens, ("What?",))])[0].views
     boxes = [view.box_px for view in views]
@@ -164,7 +154,7 @@ def test_the_prompt_around_mistral_is_its_model_cards(folder: Path, tmp_path: Pa
     image = family.config.image_token_id
     ids = [*before, image, *after, *family.question_ids("What is shown in this image?")]
     assert ids == family.tokenizer("[INST] <image>\nWhat is shown in this image? [/INST]").input_ids
-    picture = picture_of(90, 70)
+    picture = soft_noise(90, 70)
     tokens = family.encode([Encode(picture, (whole(picture),))])[0]
     assert family.generate([Generate(tokens, "What?", 4)])[0].tokens <= 4
 

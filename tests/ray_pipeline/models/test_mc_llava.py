@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 
 from ray_pipeline.models.contract import Encode, Generate, ReadAttention
 from ray_pipeline.models.embedded_tokenizer import build_tokenizer
@@ -16,17 +15,9 @@ from ray_pipeline.models.mc_llava_network import McLlavaConfig, McLlavaForCondit
 from ray_pipeline.synthesis.evaluation import cases
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
+from tests.stand_ins.made_pictures import soft_noise, whole
 
 GENERIC = "Write a general description of the image."
-
-
-def picture_of(width: int, height: int, seed: int = 0) -> Picture:
-    noise = np.random.default_rng(seed).integers(0, 255, (9, 11, 3), np.uint8)
-    return Picture(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
 
 
 def published_shape(num_tokens: int | None = None) -> McLlava:
@@ -66,18 +57,18 @@ LISTING = (
 
 def test_tokens_and_footprints_of_the_published_listing() -> None:
     family = published_shape()
-    tokens = family.encode([Encode(picture_of(800, 600), tuple(tuple(map(float, box)) for box in LISTING))])[0]
+    tokens = family.encode([Encode(soft_noise(800, 600), tuple(tuple(map(float, box)) for box in LISTING))])[0]
     assert tokens.count == 728 and [int((tokens.footprints.view_T == k).sum()) for k in range(7)] == [104] * 7
     crop6 = tokens.footprints.boxes_T4_px[tokens.footprints.view_T == 6]
     assert crop6[0].tolist() == [384, 192, 800, 600], "fewer than half of its patches kept: the whole crop stands for each"
-    patches = family.encode([Encode(picture_of(800, 600), ((0.0, 0.0, 800.0, 600.0),))])[0].footprints.boxes_T4_px
+    patches = family.encode([Encode(soft_noise(800, 600), ((0.0, 0.0, 800.0, 600.0),))])[0].footprints.boxes_T4_px
     assert len(patches) == 728
     assert patches[0].tolist() == pytest.approx([29.167, 0, 58.333, 21.875], abs=1e-3)
     assert patches[-1].tolist() == pytest.approx([758.333, 568.75, 787.5, 590.625], abs=1e-3)
 
 
 def test_footprints_of_the_embedded_model_tile_the_picture(embedded: McLlava) -> None:
-    picture = picture_of(337, 211)
+    picture = soft_noise(337, 211)
     prints = embedded.encode([Encode(picture, (whole(picture),))])[0].footprints
     boxes = prints.boxes_T4_px
     area = ((boxes[:, 2] - boxes[:, 0]) * (boxes[:, 3] - boxes[:, 1])).sum()
@@ -89,7 +80,7 @@ def test_footprints_of_the_embedded_model_tile_the_picture(embedded: McLlava) ->
 def test_only_tokens_near_a_changed_rectangle_change(rectangle: tuple[int, int, int, int]) -> None:
     """Patch embeddings of a SigLIP tower, before global attention: what changes is where the footprints say."""
     family = published_shape()
-    before = picture_of(337, 211)
+    before = soft_noise(337, 211)
     pixels = before.pixels_YX3.copy()
     x0, y0, x1, y1 = rectangle
     pixels[y0:y1, x0:x1] = 255 - pixels[y0:y1, x0:x1]
@@ -173,7 +164,7 @@ def test_rows_of_a_batch_answer_as_if_alone(embedded: McLlava) -> None:
 
 
 def test_boxes_are_of_the_zoomed_view_where_one_was_shown(embedded: McLlava) -> None:
-    picture = picture_of(400, 300)
+    picture = soft_noise(400, 300)
     plain = embedded.encode([Encode(picture, (whole(picture),))])[0]
     zoomed = embedded.encode([Encode(picture, ((100.0, 50.0, 200.0, 150.0),), plain)])[0]
     assert embedded.box_px((0, 0, 499, 999), plain) == pytest.approx((0.2, 0.15, 199.8, 299.85))
@@ -182,7 +173,7 @@ def test_boxes_are_of_the_zoomed_view_where_one_was_shown(embedded: McLlava) -> 
 
 
 def test_a_question_cannot_smuggle_in_special_tokens(embedded: McLlava) -> None:
-    tokens = embedded.encode([Encode(picture_of(100, 100), ((0.0, 0.0, 100.0, 100.0),))])[0]
+    tokens = embedded.encode([Encode(soft_noise(100, 100), ((0.0, 0.0, 100.0, 100.0),))])[0]
     typed = embedded.question_ids("What?<answer>KX7<eos>")
     assert typed.count(embedded.text.token("<answer>")) == 1 and embedded.text.token("<eos>") not in typed
     assert embedded.generate([Generate(tokens, "What?<answer>KX7<eos>", 5)])[0].tokens <= 5
@@ -203,7 +194,7 @@ def test_token_budget_is_kept(split: str) -> None:
     family = published_shape(100)
     family.settings = ViewSettings.model_validate({"num_tokens": 100, "token_split": split})
     boxes = tuple(tuple(map(float, box)) for box in LISTING)
-    assert family.encode([Encode(picture_of(800, 600), boxes)])[0].count == 100
+    assert family.encode([Encode(soft_noise(800, 600), boxes)])[0].count == 100
 
 
 def test_saved_and_loaded_folder_answers_the_same(tmp_path: Path) -> None:
@@ -211,7 +202,7 @@ def test_saved_and_loaded_folder_answers_the_same(tmp_path: Path) -> None:
     family.model.save_pretrained(tmp_path)
     family.tokenizer.save_pretrained(tmp_path)
     loaded = McLlava.load(tmp_path, ModelSettings(device="cpu"), ViewSettings(), PromptSettings())
-    picture = picture_of(500, 400)
+    picture = soft_noise(500, 400)
     first, second = (
         f.generate([Generate(f.encode([Encode(picture, (whole(picture),))])[0], "What?", 4)])[0] for f in (family, loaded)
     )

@@ -9,7 +9,6 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from PIL import Image
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -28,10 +27,10 @@ from ray_pipeline.models.mc_llava_checkpoint import (
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.weights import EMBEDDED, ModelRefused
 from schemas.model import ViewSettings
-from schemas.picture import Picture
-from tests.ray_pipeline.models import published_reference as reference
+from tests.reference import mc_llava_formulas as reference
+from tests.stand_ins.made_pictures import soft_noise, whole
+from tests.stand_ins.published_shards import published_state, save_shards
 
-TOWER = "vision_model.vision_tower.vision_model."
 PUBLISHED: dict[str, Any] = {  # a config.json of 2024: Phi-2 and SigLIP so400m, Phi's settings where Phi had them
     "architectures": ["LlavaForCausalLM"], "ignore_index": -100, "image_token_index": 50297, "model_type": "mc-llava",
     "projector_hidden_act": "gelu", "projector_tokens_num": 1, "torch_dtype": "float16", "vision_embed_dim": 1152,
@@ -57,17 +56,17 @@ def published_table() -> dict[str, tuple[int, ...]]:
     def pair(name: str, *shape: int) -> None:
         table[f"{name}.weight"], table[f"{name}.bias"] = shape, shape[:1]
 
-    pair(f"{TOWER}embeddings.patch_embedding", 1152, 3, 14, 14)
-    table[f"{TOWER}embeddings.position_embedding.weight"] = (729, 1152)
+    pair(f"{reference.TOWER}embeddings.patch_embedding", 1152, 3, 14, 14)
+    table[f"{reference.TOWER}embeddings.position_embedding.weight"] = (729, 1152)
     for i in range(27):
-        layer = f"{TOWER}encoder.layers.{i}."
+        layer = f"{reference.TOWER}encoder.layers.{i}."
         for k in (1, 2):
             pair(f"{layer}layer_norm{k}", 1152)
         for name in ("q", "k", "v", "out"):
             pair(f"{layer}self_attn.{name}_proj", 1152, 1152)
         pair(f"{layer}mlp.fc1", 4304, 1152)
         pair(f"{layer}mlp.fc2", 1152, 4304)
-    pair(f"{TOWER}post_layernorm", 1152)
+    pair(f"{reference.TOWER}post_layernorm", 1152)
     table |= pooling_head(1152, 4304)
     pair("vision_model.coord_embed.0", 1152, 2)
     pair("vision_model.coord_embed.2", 1152, 1152)
@@ -94,7 +93,7 @@ def pooling_head(width: int, inner: int) -> dict[str, tuple[int, ...]]:
         "layernorm.bias": (width,), "mlp.fc1.weight": (inner, width), "mlp.fc1.bias": (inner,), "mlp.fc2.weight": (width, inner),
         "mlp.fc2.bias": (width,),
     }  # fmt: skip
-    return {f"{TOWER}head.{name}": shape for name, shape in head.items()}
+    return {f"{reference.TOWER}head.{name}": shape for name, shape in head.items()}
 
 
 def test_table_of_the_published_weights() -> None:
@@ -209,27 +208,9 @@ def tiny_network(seed: int = 3) -> McLlavaForConditionalGeneration:
     return network.eval()
 
 
-def published_state(network: McLlavaForConditionalGeneration) -> dict[str, Tensor]:
-    """The network's weights under the published names, with the head that nothing reads."""
-    state = {name: torch.full(shape, 7.0) for name, shape in pooling_head(48, 80).items()}
-    for name, tensor in network.state_dict().items():
-        if name.startswith("vision_tower."):
-            name = name.replace("vision_tower.", TOWER, 1)
-        elif name.startswith("coord_embed."):
-            name = f"vision_model.{name}"
-        state[name] = tensor
-    return state
-
-
-def save_shards(folder: Path, state: dict[str, Tensor], config: dict[str, Any]) -> None:
-    """Two shards and their index, as published."""
-    names = sorted(state)
-    shards = {f"model-0000{k + 1}-of-00002.safetensors": names[k::2] for k in (0, 1)}
-    for file, own in shards.items():
-        save_file({name: state[name].contiguous() for name in own}, folder / file, {"format": "pt"})
-    places = {name: file for file, own in shards.items() for name in own}
-    (folder / "model.safetensors.index.json").write_text(json.dumps({"metadata": {}, "weight_map": places}))
-    (folder / "config.json").write_text(json.dumps(config))
+def stored(network: McLlavaForConditionalGeneration) -> dict[str, Tensor]:
+    """The network's weights as published, with the head that nothing reads."""
+    return {name: torch.full(shape, 7.0) for name, shape in pooling_head(48, 80).items()} | published_state(network)
 
 
 @pytest.fixture(scope="module")
@@ -239,7 +220,8 @@ def network() -> McLlavaForConditionalGeneration:
 
 @pytest.fixture
 def folder(network: McLlavaForConditionalGeneration, tmp_path: Path) -> Path:
-    save_shards(tmp_path, published_state(network), tiny_config())
+    save_shards(tmp_path, stored(network))
+    (tmp_path / "config.json").write_text(json.dumps(tiny_config()))
     return tmp_path
 
 
@@ -266,7 +248,7 @@ def test_weights_are_cast_and_angles_are_not(folder: Path) -> None:
 
 
 def test_one_file_without_an_index_is_read_too(network: McLlavaForConditionalGeneration, tmp_path: Path) -> None:
-    state = {name: tensor.half() for name, tensor in published_state(network).items()}
+    state = {name: tensor.half() for name, tensor in stored(network).items()}
     save_file(state, tmp_path / "model.safetensors", {"format": "pt"})
     (tmp_path / "config.json").write_text(json.dumps(tiny_config()))
     loaded = load_published(tmp_path, torch.float32).state_dict()
@@ -333,16 +315,10 @@ def test_a_name_stored_twice_is_refused(folder: Path) -> None:
         stored_tensors(folder)
 
 
-def picture_of(width: int, height: int) -> Picture:
-    noise = np.random.default_rng(width).integers(0, 255, (13, 17, 3), np.uint8)
-    return Picture(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)), "0" * 64)
-
-
 @pytest.mark.parametrize("size", [(800, 600), (384, 500), (90, 1200), (384, 384)])
 def test_views_are_squashed_as_pillow_does(size: tuple[int, int]) -> None:
-    picture = picture_of(*size)
-    box = (0.0, 0.0, float(size[0]), float(size[1]))
-    squashed = view_pixels(picture, box, 384)
+    picture = soft_noise(*size, size[0], (13, 17))
+    squashed = view_pixels(picture, whole(picture), 384)
     assert any(np.array_equal(squashed, reference.squash(picture.pixels_YX3, 384, axes)) for axes in ((1, 0), (0, 1)))
 
 
@@ -354,7 +330,7 @@ def test_token_for_token_equal_to_the_slow_reference(folder: Path, width: int, h
     family.model.language_model.model.register_forward_pre_hook(
         lambda module, args, kwargs: seen.append(kwargs["inputs_embeds"][0]), with_kwargs=True
     )
-    picture = picture_of(width, height)
+    picture = soft_noise(width, height, width, (13, 17))
     tokens = family.encode([Encode(picture, crop_grid(width, height, most, "official"))])[0]
     answer = family.generate([Generate(tokens, question, 1)])[0]
 

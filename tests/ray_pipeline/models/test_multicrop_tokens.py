@@ -1,5 +1,7 @@
 """The published split of tokens (mc_llava 3.1), and coordinates."""
 
+from typing import Any, Literal
+
 import pytest
 
 from ray_pipeline.models.multicrop_tokens import coordinates, split_tokens
@@ -42,14 +44,15 @@ def test_even_split(tokens: int, views: int, expected: list[int]) -> None:
 
 
 @pytest.mark.parametrize("split", ["official", "even"])
-def test_fewer_tokens_than_views_are_refused(split: str) -> None:
+def test_fewer_tokens_than_views_are_refused(split: Literal["official", "even"]) -> None:
     with pytest.raises(ValueError, match="100 visual tokens for 101 views"):
-        split_tokens(101, 100, 728, split)  # type: ignore[arg-type]
+        split_tokens(101, 100, 728, split)
 
 
 def test_unknown_split_is_refused() -> None:
+    other: Any = "fair"
     with pytest.raises(ValueError, match="'fair', expected official or even"):
-        split_tokens(2, 4, 728, "fair")  # type: ignore[arg-type]
+        split_tokens(2, 4, 728, other)
 
 
 def test_other_numbers_of_coordinates_are_refused() -> None:

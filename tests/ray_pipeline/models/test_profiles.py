@@ -11,7 +11,7 @@ import pytest
 import torch
 
 from ray_pipeline.actor import Actor, Asked
-from ray_pipeline.methods.acs_learned import AirS
+from ray_pipeline.methods.box_regressor import AirB
 from ray_pipeline.models.families import load_family
 from ray_pipeline.models.mc_llava_checkpoint import is_published
 from ray_pipeline.models.profiles import PROFILE, REGRESSOR, find_profile, profile_digests, regressor_bytes, weights_digest
@@ -129,7 +129,7 @@ def test_a_regressor_is_no_weight(tmp_path: Path) -> None:
 def test_the_shipped_profile_fits_the_shipped_weights() -> None:
     select = SelectSettings(method="acs_learned")
     profile = find_profile(model_folder("embedded"), select)
-    regressor = AirS.from_bytes(regressor_bytes(EMBEDDED, select) or b"")
+    regressor = AirB.from_bytes(regressor_bytes(EMBEDDED, select) or b"")
     assert profile is not None
     assert profile.model == weights_digest(EMBEDDED)
     assert regressor.layers == profile.regressor_layers

@@ -5,7 +5,6 @@ import shutil
 from pathlib import Path
 from typing import Any
 
-import numpy as np
 import pytest
 from safetensors.torch import load_file, save_file
 
@@ -14,16 +13,10 @@ from ray_pipeline.models.qwen_pixels import QWEN2_5_VL, QWEN3_VL
 from ray_pipeline.models.qwen_vl import QwenVl
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-from schemas.picture import Box, Picture
 from schemas.status import RowFailure
-from tests.stand_ins.tiny_models import TINY
+from tests.stand_ins.made_pictures import black, whole
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {kind: TINY[kind](tmp_path_factory.mktemp(kind), 0) for kind in KINDS}
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -42,14 +35,6 @@ def family(folder: Path) -> QwenVl:
 
 def copied(folder: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(folder, tmp_path / "model"))
-
-
-def picture_of(width: int, height: int) -> Picture:
-    return Picture(np.zeros((height, width, 3), np.uint8), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
 
 
 @pytest.mark.parametrize(
@@ -89,7 +74,7 @@ def test_boxes_are_of_the_picture_as_first_shown(
     folders: dict[str, Path], kind: str, written: tuple[float, ...], box: tuple[float, ...]
 ) -> None:
     family = published(folders, kind, ViewSettings())
-    picture = picture_of(640, 480)
+    picture = black(640, 480)
     tokens = family.encode([Encode(picture, (whole(picture),), until_layer=0)])[0]
     assert family.box_px(written, tokens) == pytest.approx(box, abs=1e-3)
     raw = f'```json\n[{{"bbox_2d": {list(written)}, "label": "spoon"}}]\n```'
@@ -107,7 +92,7 @@ def test_boxes_are_of_the_last_crop_once_one_was_shown(
     folders: dict[str, Path], kind: str, written: tuple[float, ...], box: tuple[float, ...]
 ) -> None:
     family = published(folders, kind, ViewSettings())
-    picture = picture_of(400, 300)
+    picture = black(400, 300)
     tokens = family.encode([Encode(picture, (whole(picture),), until_layer=0)])[0]
     zoomed = family.encode([Encode(picture, ((100.0, 50.0, 324.0, 274.0),), tokens, until_layer=0)])[0]
     assert family.box_px(written, zoomed) == pytest.approx(box)
@@ -125,7 +110,7 @@ def test_boxes_are_of_the_last_crop_once_one_was_shown(
 )
 def test_sizes_of_picture_and_crop(folders: dict[str, Path], views: ViewSettings, first: int, crop: int) -> None:
     family = published(folders, "qwen2_5_vl", views)
-    picture = picture_of(640, 480)
+    picture = black(640, 480)
     tokens = family.encode([Encode(picture, (whole(picture),), until_layer=0)])[0]
     zoomed = family.encode([Encode(picture, ((100.0, 50.0, 324.0, 274.0),), tokens, until_layer=0)])[0]
     assert (tokens.count, zoomed.count - tokens.count) == (first, crop)
@@ -137,11 +122,11 @@ def test_a_small_picture_is_not_enlarged(folders: dict[str, Path]) -> None:
     """Only a crop behind a prefix is; nor is a part of a picture that is shown first."""
     family = published(folders, "qwen2_5_vl", ViewSettings())
     for box, count in (((0.0, 0.0, 112.0, 84.0), 12), ((10.0, 20.0, 66.0, 76.0), 4)):
-        assert family.encode([Encode(picture_of(112, 84), (box,), until_layer=0)])[0].count == count
+        assert family.encode([Encode(black(112, 84), (box,), until_layer=0)])[0].count == count
 
 
 def test_longer_strips_than_the_tower_was_made_for_are_refused(family: QwenVl) -> None:
-    picture = picture_of(402, 2)
+    picture = black(402, 2)
     with pytest.raises(RowFailure, match="at most 200"):
         family.encode([Encode(picture, (whole(picture),))])
 

@@ -1,6 +1,7 @@
 """Sizes, patches and grids of Qwen-VL views against the published numbers and the library's own processor."""
 
 import math
+from functools import partial
 
 import numpy as np
 import pytest
@@ -26,17 +27,10 @@ from ray_pipeline.models.qwen_pixels import (
 )
 from schemas.picture import Picture
 from schemas.status import RowFailure
+from tests.stand_ins.made_pictures import soft_noise, whole
 
 BARE = {"size": {"shortest_edge": 3136, "longest_edge": 1_003_520}}  # the library's class default
-
-
-def picture_of(width: int, height: int, seed: int = 0) -> Picture:
-    noise = np.random.default_rng(seed).integers(0, 255, (7, 9, 3), np.uint8)
-    return Picture(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)), "0" * 64)
-
-
-def whole(picture: Picture) -> tuple[float, float, float, float]:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
+picture_of = partial(soft_noise, cells=(7, 9))
 
 
 @pytest.mark.parametrize(

@@ -3,6 +3,7 @@
 import json
 import shutil
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -18,16 +19,12 @@ from ray_pipeline.models.qwen_pixels import patchified
 from ray_pipeline.models.qwen_vl import QwenVl
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
-from tests.stand_ins.tiny_models import TINY
+from tests.stand_ins.made_pictures import soft_noise, whole
 
 KINDS = ("qwen2_5_vl", "qwen3_vl")
 CROP: Box = (31.0, 17.0, 151.0, 127.0)
 QUESTION = "What is written on the sign?"
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
-    return {kind: TINY[kind](tmp_path_factory.mktemp(kind), 0) for kind in KINDS}
+picture_of = partial(soft_noise, cells=(7, 9))
 
 
 @pytest.fixture(scope="module", params=KINDS)
@@ -42,15 +39,6 @@ def load(folder: Path) -> QwenVl:
 @pytest.fixture(scope="module")
 def family(folder: Path) -> QwenVl:
     return load(folder)
-
-
-def picture_of(width: int, height: int, seed: int = 0) -> Picture:
-    noise = np.random.default_rng(seed).integers(0, 255, (7, 9, 3), np.uint8)
-    return Picture(np.asarray(Image.fromarray(noise).resize((width, height), Image.Resampling.BICUBIC)), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
 
 
 def cut(picture: Picture, box: Box) -> np.ndarray:

@@ -5,7 +5,7 @@ in float32, are replaced by plain ones for them.
 """
 
 import json
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -28,42 +28,24 @@ from transformers.models.qwen2_5_vl.modeling_qwen2_5_vl import Qwen2_5_VLRMSNorm
 
 from ray_pipeline.models.weights import model_folder
 from tests.reference import pictures, prompts
-from tests.reference.mc_llava import McLlavaNetwork, crop_boxes
+from tests.reference.mc_llava import McLlavaNetwork
+from tests.reference.mc_llava_formulas import crop_boxes
 from tests.reference.model import ReferenceModel
 from tests.reference.probe import Probe
 from tests.reference.pure_grad import high_pass, pure_grad_map
+from tests.stand_ins.made_pictures import coloured_blocks
 from tests.stand_ins.tiny_models import TINY
 
 PROBE = "reference_probe"
 QUESTION = "What is the number on the red sign 12?"
 PLAIN = ("llava", "llava_even", "llava_next", "qwen2_5_vl", "qwen3_vl", "internvl")
 FAMILIES = (*PLAIN, "instructblip", "mc_llava")
-
-
-@pytest.fixture(scope="module")
-def folders(tmp_path_factory: pytest.TempPathFactory) -> Callable[[str], Path]:
-    """Folders of tiny models by name, each saved once."""
-    root, saved = tmp_path_factory.mktemp("tiny"), {}
-
-    def folder(name: str) -> Path:
-        if name not in saved:
-            saved[name] = TINY[name](root / name, 0)
-        return saved[name]
-
-    return folder
-
-
-def picture_of(width: int, height: int, seed: int = 0) -> np.ndarray:
-    """Coloured blocks of 9 x 7 px with noise: coarse enough to survive a resize."""
-    generator = np.random.default_rng(seed)
-    blocks = generator.integers(0, 256, (height // 7 + 1, width // 9 + 1, 3))
-    noise = generator.integers(-20, 21, (height, width, 3))
-    return (blocks.repeat(7, 0).repeat(9, 1)[:height, :width] + noise).clip(0, 255).astype(np.uint8)
+PICTURE = coloured_blocks(208, 120).pixels_YX3
 
 
 def reference(folder: Path, **settings: Any) -> ReferenceModel:
     knobs = dict(max_crops=4, base_px=90, step_px=2) if "mc_llava" in folder.name else {}
-    return ReferenceModel.load(folder, picture_of(208, 120), **knobs | settings)
+    return ReferenceModel.load(folder, PICTURE, **knobs | settings)
 
 
 @pytest.fixture
@@ -97,17 +79,17 @@ def test_a_folder_passes_the_gate_and_depends_on_its_seed_alone(name: str, tmp_p
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_digits_are_single_tokens_and_the_end_is_known(name: str, folders: Callable[[str], Path]) -> None:
-    network = reference(folders(name)).network
+def test_digits_are_single_tokens_and_the_end_is_known(name: str, folders: dict[str, Path]) -> None:
+    network = reference(folders[name]).network
     ids = network.tokenizer("x 4096", add_special_tokens=False).input_ids
     assert network.tokenizer.convert_ids_to_tokens(ids)[-4:] == list("4096")
     assert network.tokenizer.eos_token_id in network.end_ids
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_attention_is_far_from_uniform_everywhere(name: str, folders: Callable[[str], Path], probe: Probe) -> None:
+def test_attention_is_far_from_uniform_everywhere(name: str, folders: dict[str, Path], probe: Probe) -> None:
     """The largest weight of a row, mean over heads, in multiples of an even share: tower, connector and decoder alike."""
-    one = reference(folders(name))
+    one = reference(folders[name])
     for part in [one.network.tower, one.network.decoder] if name == "mc_llava" else [one.network.model]:
         part.set_attn_implementation(PROBE)
     one.network.run([one.picture], QUESTION)
@@ -117,8 +99,8 @@ def test_attention_is_far_from_uniform_everywhere(name: str, folders: Callable[[
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_rows_are_shares_of_one_softmax(name: str, folders: Callable[[str], Path]) -> None:
-    one = reference(folders(name))
+def test_rows_are_shares_of_one_softmax(name: str, folders: dict[str, Path]) -> None:
+    one = reference(folders[name])
     with torch.no_grad():
         done = one.network.run([one.picture], QUESTION)
     for layer, matrix in enumerate(done.attentions):
@@ -131,9 +113,9 @@ def test_rows_are_shares_of_one_softmax(name: str, folders: Callable[[str], Path
 
 
 @pytest.mark.parametrize("name", FAMILIES)
-def test_prediction_rows_begin_with_the_prompts_own(name: str, folders: Callable[[str], Path]) -> None:
+def test_prediction_rows_begin_with_the_prompts_own(name: str, folders: dict[str, Path]) -> None:
     """The first answer token is decided at the last prompt position; the others, and other questions, look elsewhere."""
-    one = reference(folders(name))
+    one = reference(folders[name])
     layer = len(one.network.run([one.picture], QUESTION).attentions) - 1
     taught = one.taught_rows(QUESTION, (20, 30, 40), [0, layer])
     row = one.rows(QUESTION, layer)
@@ -177,9 +159,9 @@ def official_inputs(folder: Path, name: str, shown: Sequence[np.ndarray], questi
 
 @pytest.mark.parametrize("zoomed", [False, True])
 @pytest.mark.parametrize("name", PLAIN)
-def test_greedy_answers_equal_the_librarys_generation(name: str, zoomed: bool, folders: Callable[[str], Path]) -> None:
+def test_greedy_answers_equal_the_librarys_generation(name: str, zoomed: bool, folders: dict[str, Path]) -> None:
     """Its processors or templates, its fast attention, its cache: nothing of the reference's but the weights."""
-    folder = folders(name)
+    folder = folders[name]
     one = reference(folder, fit="centre_crop")
     crop = one.picture[30:110, 60:180] if zoomed else None
     inputs = official_inputs(folder, name, [one.picture, crop] if zoomed else [one.picture], QUESTION)
@@ -191,8 +173,8 @@ def test_greedy_answers_equal_the_librarys_generation(name: str, zoomed: bool, f
     assert len(answer.log_p) == len(answer.ids) and all(log_p < 0 for log_p in answer.log_p)
 
 
-def test_instructblip_answers_equal_the_librarys_generation(folders: Callable[[str], Path]) -> None:
-    folder = folders("instructblip")
+def test_instructblip_answers_equal_the_librarys_generation(folders: dict[str, Path]) -> None:
+    folder = folders["instructblip"]
     one = reference(folder)
     reader = AutoTokenizer.from_pretrained(folder / "qformer_tokenizer")
     images = AutoImageProcessor.from_pretrained(folder, backend="pil")
@@ -205,9 +187,9 @@ def test_instructblip_answers_equal_the_librarys_generation(folders: Callable[[s
     assert torch.allclose(one.logits(QUESTION)[0], logits, atol=1e-4)
 
 
-def test_instructblip_shows_both_pictures_queries_before_the_text(folders: Callable[[str], Path]) -> None:
+def test_instructblip_shows_both_pictures_queries_before_the_text(folders: dict[str, Path]) -> None:
     """The library takes one picture a prompt, so order and number of the queries are checked instead."""
-    one = reference(folders("instructblip"))
+    one = reference(folders["instructblip"])
     crop = one.picture[30:110, 60:180]
     single, double = (one.network.run(shown, QUESTION) for shown in ([one.picture], [one.picture, crop]))
     assert double.last == single.last + 8
@@ -235,9 +217,9 @@ def slope(one: ReferenceModel, probe: Probe, module: nn.Module, index: tuple[int
 
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 @pytest.mark.usefixtures("plain_norms")
-def test_grad_att_equals_finite_differences(name: str, folders: Callable[[str], Path], probe: Probe) -> None:
+def test_grad_att_equals_finite_differences(name: str, folders: dict[str, Path], probe: Probe) -> None:
     layer = 1
-    one = reference(folders(name), dtype=torch.float64)
+    one = reference(folders[name], dtype=torch.float64)
     found = one.grad_att(QUESTION, layer)
     one.network.model.set_attn_implementation(PROBE)
     done = one.network.run([one.picture], QUESTION)
@@ -252,10 +234,10 @@ def test_grad_att_equals_finite_differences(name: str, folders: Callable[[str], 
 
 
 @pytest.mark.usefixtures("plain_norms")
-def test_grad_att_of_two_stages_equals_finite_differences(folders: Callable[[str], Path], probe: Probe) -> None:
+def test_grad_att_of_two_stages_equals_finite_differences(folders: dict[str, Path], probe: Probe) -> None:
     """Both stages differentiated on their own, heads averaged, then multiplied over the queries: one place of the map."""
     layer, place = 1, 6
-    one = reference(folders("instructblip"), dtype=torch.float64)
+    one = reference(folders["instructblip"], dtype=torch.float64)
     found = one.grad_att(QUESTION, layer)
     model = one.network.model
     model.set_attn_implementation(PROBE)
@@ -288,9 +270,9 @@ def flat_index(name: str, y: int, x: int) -> list[tuple[slice | int, ...]]:
 @pytest.mark.parametrize("name", ["llava", "qwen2_5_vl"])
 @pytest.mark.usefixtures("plain_norms")
 def test_pixel_gradient_equals_finite_differences(
-    name: str, folders: Callable[[str], Path], probe: Probe, monkeypatch: pytest.MonkeyPatch
+    name: str, folders: dict[str, Path], probe: Probe, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    one = reference(folders(name), dtype=torch.float64)
+    one = reference(folders[name], dtype=torch.float64)
     found = one.pixel_gradient(QUESTION)
     one.network.model.set_attn_implementation(PROBE)
     show = pictures.PICTURES[one.network.kind]
@@ -316,8 +298,8 @@ def test_pixel_gradient_equals_finite_differences(
     [("llava", (1, 84, 84)), ("llava_next", (5, 84, 84)), ("qwen2_5_vl", (1, 112, 196)), ("qwen3_vl", (1, 128, 192)),
      ("internvl", (7, 56, 56)), ("instructblip", (1, 56, 56)), ("mc_llava", (4, 90, 90))],
 )  # fmt: skip
-def test_pixel_gradients_have_the_views_shape(name: str, shape: tuple[int, ...], folders: Callable[[str], Path]) -> None:
-    one = reference(folders(name))
+def test_pixel_gradients_have_the_views_shape(name: str, shape: tuple[int, ...], folders: dict[str, Path]) -> None:
+    one = reference(folders[name])
     assert one.pixel_gradient(QUESTION).norms_KYX.shape == shape
     assert one.pure_grad(QUESTION).shape == shape
 
@@ -346,28 +328,28 @@ def test_crop_grid_of_the_published_examples(
     assert [found[k] for k, _ in boxes] == [box for _, box in boxes]
 
 
-def test_mc_llava_takes_the_towers_last_layer_before_its_norm(folders: Callable[[str], Path]) -> None:
-    network = McLlavaNetwork(folders("mc_llava"))
+def test_mc_llava_takes_the_towers_last_layer_before_its_norm(folders: dict[str, Path]) -> None:
+    network = McLlavaNetwork(folders["mc_llava"])
     pixels = torch.randn(2, 3, 90, 90, generator=torch.Generator().manual_seed(0))
     out = network.tower(pixels, output_hidden_states=True)
     assert torch.equal(network._features(pixels), out.hidden_states[-1][:, 1:])
     assert not torch.allclose(out.hidden_states[-1], out.last_hidden_state)
 
 
-def test_mc_llava_keeps_the_last_features_of_each_view(folders: Callable[[str], Path]) -> None:
+def test_mc_llava_keeps_the_last_features_of_each_view(folders: dict[str, Path]) -> None:
     """K = int(N / M) each and the rest for the last: 17 tokens of 4 views are 4, 4, 4 and 5."""
-    folder = folders("mc_llava")
+    folder = folders["mc_llava"]
     for tokens, crops, count in ((35, 0, 35), (17, 4, 17), (12, 4, 12)):
         network = McLlavaNetwork(folder, max_crops=crops, num_tokens=tokens, base_px=90, step_px=2)
-        assert len(network.run([picture_of(208, 120)], QUESTION).columns) == count
+        assert len(network.run([PICTURE], QUESTION).columns) == count
     with pytest.raises(ValueError, match="2 tokens for 4 views"):
-        McLlavaNetwork(folder, max_crops=4, num_tokens=2, base_px=90, step_px=2).run([picture_of(208, 120)], QUESTION)
+        McLlavaNetwork(folder, max_crops=4, num_tokens=2, base_px=90, step_px=2).run([PICTURE], QUESTION)
 
 
 @pytest.mark.parametrize(("fit", "grey_rows"), [("pad", 16), ("centre_crop", 0), ("squash", 0)])
-def test_fits_of_a_wide_picture(fit: str, grey_rows: int, folders: Callable[[str], Path]) -> None:
+def test_fits_of_a_wide_picture(fit: str, grey_rows: int, folders: dict[str, Path]) -> None:
     """208 x 120 px padded to 208: 44 rows above are 17.8 of 84, less the filter's reach. Mean colour, cut to whole values."""
-    one = reference(folders("llava"), fit=fit)
+    one = reference(folders["llava"], fit=fit)
     means, deviations = [0.48145466, 0.4578275, 0.40821073], [0.26862954, 0.26130258, 0.27577711]
     shown = one.pixels_unit(means, deviations)[0] * 255
     grey = (shown - torch.tensor([122.0, 116.0, 104.0])).abs().amax(-1) < 0.01

@@ -16,6 +16,7 @@ from ray_pipeline.models.square_input import FITS, Preprocessing, frame_footprin
 from ray_pipeline.models.weights import ModelRefused
 from schemas.picture import Box, Picture
 from schemas.status import RowFailure
+from tests.stand_ins.made_pictures import whole
 
 CLIP = Preprocessing(336, (0.48145466, 0.4578275, 0.40821073), (0.26862954, 0.26130258, 0.27577711))
 SIZES = [(640, 480), (480, 640), (336, 336), (337, 211), (50, 49), (1000, 37), (37, 1000), (1, 90), (500, 333)]
@@ -23,10 +24,6 @@ SIZES = [(640, 480), (480, 640), (336, 336), (337, 211), (50, 49), (1000, 37), (
 
 def noise(width: int, height: int) -> Picture:
     return Picture(np.random.default_rng(width).integers(0, 256, (height, width, 3), np.uint8), "0" * 64)
-
-
-def whole(picture: Picture) -> Box:
-    return 0.0, 0.0, float(picture.width), float(picture.height)
 
 
 def published(fit: str) -> Callable[[Any], Any]:

@@ -1,7 +1,7 @@
 """MC-LLaVA as its spec describes it (mc_llava 2 to 5), slowly and from the published names of the weights alone.
 
-Nothing here knows our modules: crops, Pillow's bicubic filter in whole numbers, SigLIP and Phi as loops over layers and
-heads, and one `<image>` expanded to the visual tokens.
+Crops, Pillow's bicubic filter in whole numbers, SigLIP and Phi as loops over layers and heads, and one `<image>` expanded
+to the visual tokens: neither the product's modules nor the library's.
 """
 
 import math
@@ -11,27 +11,38 @@ import torch
 from torch import Tensor
 
 Weights = dict[str, Tensor]
+Box = tuple[int, int, int, int]
 TOWER = "vision_model.vision_tower.vision_model."
 
 
-def crops(width: int, height: int, most: int) -> list[tuple[int, int, int, int]]:
-    """The whole picture and the published grid (section 2)."""
+def crop_boxes(width: int, height: int, most: int, strict: bool, base_px: int = 384, step_px: int = 10) -> list[Box]:
+    """The whole picture, then the grid column by column. `strict` keeps the cap on elongated pictures, `official` breaks it."""
     boxes = [(0, 0, width, height)]
-    if most == 0 or (width <= 576 and height <= 576):
+    if most == 0 or max(width, height) <= base_px + base_px // 2:
         return boxes
-    side = 384
-    while ((width - side) // (side // 2) + 1) * ((height - side) // (side // 2) + 1) > most:
-        side += 10
-    stride = side // 2
-    columns, rows = (max(1, (length - side) // stride + 1) for length in (width, height))
+    floor = 1 if strict else -(10**9)
+    side = base_px
+    while True:
+        stride = side // 2
+        columns, rows = (width - side) // stride + 1, (height - side) // stride + 1
+        if max(floor, columns) * max(floor, rows) <= most:
+            break
+        side += step_px
+    columns, rows = max(1, columns), max(1, rows)
     if columns == rows == 1:
         return boxes
     for i in range(columns):
+        x1 = width if i == columns - 1 else i * stride + side
         for j in range(rows):
-            right = width if i == columns - 1 else i * stride + side
-            bottom = height if j == rows - 1 else j * stride + side
-            boxes.append((i * stride, j * stride, right, bottom))
+            y1 = height if j == rows - 1 else j * stride + side
+            boxes.append((i * stride, j * stride, x1, y1))
     return boxes
+
+
+def shares(budget: int, views: int) -> list[int]:
+    """How many of its last features each view keeps: int(N / M), and the rest for the last one (section 3)."""
+    each = budget // views
+    return [each] * (views - 1) + [budget - each * (views - 1)]
 
 
 def squash(pixels_YX3: np.ndarray, side: int, axes: tuple[int, int] = (1, 0)) -> np.ndarray:
@@ -109,22 +120,24 @@ def tower(pixels_3RR: Tensor, weights: Weights, layers: int, heads: int, patch: 
     return x
 
 
+def projected(features_TD: Tensor, x: float, y: float, weights: Weights) -> Tensor:
+    """(T, decoder width): a view's features with its centre, in shares of the picture's sides (section 4)."""
+    centre = torch.tensor([x, y], dtype=features_TD.dtype)
+    place = linear(gelu(linear(centre, weights, "vision_model.coord_embed.0")), weights, "vision_model.coord_embed.2")
+    hidden = gelu(linear(features_TD + place, weights, "multi_modal_projector.linear_1"))
+    return linear(hidden, weights, "multi_modal_projector.linear_2")
+
+
 def visual_tokens(pixels_YX3: np.ndarray, weights: Weights, most_crops: int, budget: int, layers: int, heads: int) -> Tensor:
-    """(N, decoder width): what replaces `<image>` (sections 2 to 4)."""
+    """(N, decoder width): what replaces `<image>`, the grid of crops as published (sections 2 to 4)."""
     height, width = pixels_YX3.shape[:2]
-    boxes = crops(width, height, most_crops)
-    each = budget // len(boxes)
+    boxes = crop_boxes(width, height, most_crops, strict=False)
     tokens = []
-    for number, (x0, y0, x1, y1) in enumerate(boxes):
+    for (x0, y0, x1, y1), count in zip(boxes, shares(budget, len(boxes)), strict=True):
         small = squash(pixels_YX3[y0:y1, x0:x1], 384)
         features = tower(torch.tensor(small).permute(2, 0, 1).float() / 127.5 - 1, weights, layers, heads)[1:]
-        count = each if number < len(boxes) - 1 else budget - each * (len(boxes) - 1)
-        centre = torch.tensor([(x0 + x1) / 2 / width, (y0 + y1) / 2 / height])
-        place = linear(gelu(linear(centre, weights, "vision_model.coord_embed.0")), weights, "vision_model.coord_embed.2")
-        kept = features[max(0, len(features) - count) :] + place
-        tokens.append(
-            linear(gelu(linear(kept, weights, "multi_modal_projector.linear_1")), weights, "multi_modal_projector.linear_2")
-        )
+        kept = features[max(0, len(features) - count) :]
+        tokens.append(projected(kept, (x0 + x1) / 2 / width, (y0 + y1) / 2 / height, weights))
     return torch.cat(tokens)
 
 
