@@ -4,6 +4,8 @@ import difflib
 import importlib
 import sys
 
+from jobs.stopping import stoppable
+
 COMMANDS = {  # name → module (imported when it runs, so that --help is quick), one line
     "answer": ("jobs.answer", "one question per row: answer, box and confidences"),
     "verify": ("jobs.verify", "prove an output folder complete and untouched, offline"),
@@ -24,8 +26,8 @@ def main(argv: list[str] | None = None) -> int:
         hint = f"did you mean {close[0]}?" if close else f"known are {', '.join(COMMANDS)}"
         print(f"fovea: unknown command {' '.join(name.split())}; {hint}", file=sys.stderr)
         return 2
-    code: int = importlib.import_module(COMMANDS[name][0]).main(rest)
-    return code
+    # The last moments belong to it too: a signal after the command has returned must not spoil its exit code.
+    return stoppable(lambda: int(importlib.import_module(COMMANDS[name][0]).main(rest)), ends_process=argv is None)
 
 
 def usage() -> str:

@@ -5,7 +5,7 @@ import logging
 import os
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from importlib.metadata import PackageNotFoundError, version
@@ -36,6 +36,10 @@ COMPLETE, REFUSED, INCOMPLETE = 0, 2, 3  # and jobs.stopping.STOPPED
 
 class RunRefused(ValueError):
     """The run cannot start; one line says why. Nothing has been written."""
+
+
+class TooManyErrors(RuntimeError):
+    """The run is bound to end over its error limit; one line says by how much. What is committed stays."""
 
 
 @dataclass
@@ -160,10 +164,9 @@ def execute(prepared: Prepared) -> int:
     try:
         with _ray_session(prepared.settings):
             progress.skip(prepared.manifest.rows - sum(part.rows for part in todo))
-            for outcome in _worked(prepared, todo) if todo else ():
+            for outcome in _worked(prepared, todo, progress) if todo else ():
                 outcomes.append(outcome)
-                progress.advance(outcome)
-    except RunBroken as broken:
+    except (RunBroken, TooManyErrors) as broken:
         print(f"\nthe run broke off: {broken}", file=sys.stderr)
     finally:
         progress.close()
@@ -177,10 +180,26 @@ def _begin(prepared: Prepared) -> None:
         prepared.output.reopen()
 
 
-def _worked(prepared: Prepared, parts: list[Part]) -> Iterator[PartOutcome]:
+def _worked(prepared: Prepared, parts: list[Part], progress: Progress) -> Iterator[PartOutcome]:
     manifest = prepared.manifest
     order = WorkOrder(prepared.settings, manifest.base, manifest.remote, manifest.passthrough, bool(prepared.again))
-    yield from run_parts(manifest, parts, order)
+
+    def follow(statuses: Mapping[str, int]) -> None:
+        progress.follow(statuses)
+        _refuse_errors(prepared, statuses)
+
+    yield from run_parts(manifest, parts, order, follow)
+
+
+def _refuse_errors(prepared: Prepared, statuses: Mapping[str, int]) -> None:
+    """Stop as soon as the run can only end over its limit: the rest of the night is better kept.
+
+    Raises:
+        TooManyErrors: more rows have failed than `max_error_share` of the whole manifest allows.
+    """
+    failed, share = sum(statuses.values()) - statuses.get(Status.OK, 0), prepared.settings.run.max_error_share
+    if failed > share * prepared.manifest.rows:
+        raise TooManyErrors(f"{failed} of {prepared.manifest.rows} rows have failed, more than max_error_share {share:.1%}")
 
 
 def _finish(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> int:
@@ -191,7 +210,7 @@ def _finish(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> 
     returned = {outcome.part for outcome in outcomes if outcome.committed}
     stale = [part for part in prepared.again if part.number not in returned]
     for part in (lost + stale)[:20]:
-        why = failures.get(part.number) or "its process died each time"
+        why = failures.get(part.number) or "it did not come back"
         print(f"{part.name}: {part.rows} rows not accounted for: {why}", file=sys.stderr)
     if lost or stale:
         return INCOMPLETE
@@ -242,6 +261,9 @@ def _ray_session(settings: JobSettings) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
+    os.environ.setdefault(
+        "RAY_worker_niceness", "0"
+    )  # a Ray started here is for this run alone; 15 would starve on a busy machine
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the rest is in Ray's session log
     try:
         with undisturbed():

@@ -14,7 +14,7 @@ from torch import Tensor
 
 from ray_pipeline.geometry.boxes import clip
 from ray_pipeline.methods.choose import Chosen, choose
-from ray_pipeline.methods.focus import Focus, Question, expect, focus_layer
+from ray_pipeline.methods.focus import Focus, Question, expect, focus_layer, zoom_gate
 from ray_pipeline.methods.fusion import fuse, scale_views, sureness
 from ray_pipeline.methods.pool import IouRegressor
 from ray_pipeline.methods.slots import CHOOSE, FOCUS, LOOK
@@ -127,7 +127,7 @@ def _row_seed(seed: int, picture: Picture, question: str) -> int:
 
 def _sure_enough(first: Generation, plan: Plan) -> str | None:
     """Why zooming is not worth it, or None: gate 1.0 always zooms."""
-    gate = plan.refine.gate if plan.refine.gate is not None else plan.defaults.gate
+    gate = zoom_gate(plan.refine, plan.defaults)
     sure = math.exp(sureness(first))
     return f"first answer is sure: {sure:.3f}, gate {gate:.3f}" if gate < 1.0 and sure >= gate else None
 

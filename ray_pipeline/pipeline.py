@@ -1,47 +1,62 @@
 """The run on one screen: manifest -> parts -> fetch -> decode -> perceive -> commit, spread by Ray Data.
 
-Ray Data reads the manifest one part per read task and hands each part to a fixed pool of model processes. Only ids,
-addresses and questions pass through the object store; pixels stay in the process that decodes them, and results go
-from there to the output folder. What comes back is one small row of counts per part.
+Ray Data reads the manifest one part per read task and hands each part to a fixed pool of workers. Only ids, addresses and
+questions pass through the object store; pixels stay on the machine that decodes them, and results go from there to the
+output folder. What comes back is one small row of counts per part; a tally follows the rows in between.
 """
 
 import json
+import queue
+import threading
+import time
 import warnings
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from typing import Any
 
 import pyarrow as pa
 import ray.data
-from ray.data import ActorPoolStrategy, DataContext, Datasource, ReadTask
+from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTask
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
+from ray.util.metrics import Counter
 
 from ray_pipeline.intake.manifest import Manifest, read_rows
 from ray_pipeline.worker import PartOutcome, Worker, WorkOrder
 from schemas.manifest import ManifestRow, Part
 
-TRIES_PER_PART = 3  # a part whose process died so often is given up and reported, not tried for ever
+# Workers outlive what kills the model; a part that took so many of them along is given up and reported. Each try goes on
+# from the journal, and a row needs at most log2(batch) + 4 of them to be found and set aside.
+TRIES_PER_PART = 20
+LOOK_EVERY_S = 1.0
+Follow = Callable[[Mapping[str, int]], None]  # rows that have ended in this run so far, by status
 
 
 class RunBroken(RuntimeError):
     """Ray ended the run: no model process could start, or the cluster went away. What is committed stays."""
 
 
-def run_parts(manifest: Manifest, parts: list[Part], order: WorkOrder) -> Iterator[PartOutcome]:
+def run_parts(manifest: Manifest, parts: list[Part], order: WorkOrder, follow: Follow) -> Iterator[PartOutcome]:
     """Work on all parts and yield what became of each, as they finish. A part that never comes back is not yielded.
 
+    `follow` is called about once a second with the rows that have ended, those of open parts included.
+
     Raises:
-        RunBroken: Ray gave up on the whole run; one line says why.
+        RunBroken: Ray gave up on the whole run, or no row ended for `run.idle_timeout_s`; one line says why.
     """
-    settings = order.settings.run
     _use_safe_context()
+    tally = ray.remote(_Tally).options(num_cpus=0, max_restarts=-1).remote()
+    yield from _watched(_dataset(manifest, parts, order, tally), tally, follow, order.settings.run.idle_timeout_s)
+
+
+def _dataset(manifest: Manifest, parts: list[Part], order: WorkOrder, tally: Any) -> Dataset:
+    settings = order.settings.run
     source = ray.data.read_datasource(_ManifestSource(manifest, parts), override_num_blocks=len(parts))
     with warnings.catch_warnings():
-        # Without these two a part that kills its process is tried for ever; Ray offers no named parameters for them yet.
+        # Without these two a part that kills its worker is tried for ever; Ray offers no named parameters for them yet.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-        dataset = source.map_batches(
+        return source.map_batches(
             _PartWorker,
-            fn_constructor_args=(order,),
+            fn_constructor_args=(order, tally),
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
@@ -52,11 +67,75 @@ def run_parts(manifest: Manifest, parts: list[Part], order: WorkOrder) -> Iterat
             max_restarts=-1,  # the pool must not run dry; what bounds repetition is the next line
             max_task_retries=TRIES_PER_PART - 1,
         )
+
+
+def _watched(dataset: Dataset, tally: Any, follow: Follow, idle_timeout_s: float) -> Iterator[PartOutcome]:
+    """Outcomes as Ray delivers them, while rows are counted and a standstill is noticed."""
+    arrivals: queue.SimpleQueue[PartOutcome | BaseException | None] = queue.SimpleQueue()
+    threading.Thread(target=_deliver, args=(dataset, arrivals), name="outcomes", daemon=True).start()
+    known: Mapping[str, int] = {}
+    changed_s = looked_s = time.monotonic()
+    while True:
+        try:
+            arrived = arrivals.get(timeout=LOOK_EVERY_S)
+        except queue.Empty:
+            arrived = _NOTHING
+        if time.monotonic() - looked_s >= LOOK_EVERY_S or arrived is None:
+            looked_s, counts = time.monotonic(), _counts(tally, known)
+            if counts != known:
+                known, changed_s = counts, looked_s
+            follow(known)
+        if arrived is None:
+            return
+        if isinstance(arrived, RayError):
+            raise RunBroken(_last_line(arrived)) from arrived
+        if isinstance(arrived, BaseException):
+            raise arrived
+        if isinstance(arrived, PartOutcome):
+            changed_s = time.monotonic()
+            yield arrived
+        elif time.monotonic() - changed_s > idle_timeout_s:
+            raise RunBroken(f"no row has ended for {idle_timeout_s:g} s (run.idle_timeout_s); is there room on the cluster?")
+
+
+_NOTHING = object()
+
+
+def _deliver(dataset: Dataset, arrivals: "queue.SimpleQueue[Any]") -> None:
+    """Put what Ray says on the queue; None at the end. In a thread, as Ray's iterator waits without a limit."""
     try:
         for row in dataset.iter_rows():
-            yield PartOutcome(**json.loads(row["outcome"]))
-    except RayError as error:
-        raise RunBroken(_last_line(error)) from error
+            arrivals.put(PartOutcome(**json.loads(row["outcome"])))
+        arrivals.put(None)
+    except BaseException as error:  # raised again where somebody listens
+        arrivals.put(error)
+
+
+class _Tally:
+    """Rows that have ended, by status, told by all workers. A worker that takes over a part tells its counts anew."""
+
+    def __init__(self) -> None:
+        self.totals: dict[str, int] = {}
+        self.open: dict[int, dict[str, int]] = {}
+
+    def tell(self, part: int, statuses: dict[str, int], closed: bool) -> None:
+        before = self.open.pop(part, {})
+        for status in statuses.keys() | before.keys():
+            self.totals[status] = self.totals.get(status, 0) + statuses.get(status, 0) - before.get(status, 0)
+        if not closed:
+            self.open[part] = statuses
+
+    def counts(self) -> dict[str, int]:
+        return {status: rows for status, rows in self.totals.items() if rows}
+
+
+def _counts(tally: Any, known: Mapping[str, int]) -> Mapping[str, int]:
+    """The tally's counts, or those known where its node has just gone."""
+    try:
+        counts: dict[str, int] = ray.get(tally.counts.remote(), timeout=5.0)
+    except RayError:
+        return known
+    return counts
 
 
 def _last_line(error: BaseException) -> str:
@@ -135,11 +214,40 @@ def table_part(table: pa.Table) -> list[tuple[Part, list[ManifestRow]]]:
 
 
 class _PartWorker:
-    """Ray Data's view of a worker: tables of parts in, tables of outcomes out."""
+    """Ray Data's view of a worker: tables of parts in, tables of outcomes out, counters for Prometheus beside them."""
 
-    def __init__(self, order: WorkOrder) -> None:
-        self.worker = Worker(order)
+    def __init__(self, order: WorkOrder, tally: Any) -> None:
+        self.tally = tally
+        self.rows = Counter("fovea_rows", "Rows that have ended", tag_keys=("status",))
+        self.seconds = Counter("fovea_stage_seconds", "Time spent", tag_keys=("stage",))
+        self.starts = Counter("fovea_model_starts", "Model processes started, those after a death included")
+        self.known: tuple[int, dict[str, int]] = (-1, {})
+        self.worker = Worker(order, self._tell)
+        _add(self.starts, self.worker.model.starts)
 
     def __call__(self, table: pa.Table) -> pa.Table:
-        outcomes = [self.worker.run(part, rows) for part, rows in table_part(table)]
+        outcomes = [self._run(part, rows) for part, rows in table_part(table)]
         return pa.table({"outcome": [json.dumps(outcome.__dict__) for outcome in outcomes]})
+
+    def _run(self, part: Part, rows: list[ManifestRow]) -> PartOutcome:
+        outcome = self.worker.run(part, rows)
+        self.tally.tell.remote(part.number, outcome.statuses, True)
+        stages = {"waiting": outcome.waiting_seconds, "model": outcome.model_seconds, "journal": outcome.journal_seconds}
+        for stage, seconds in (stages | {"commit": outcome.commit_seconds, "all": outcome.seconds}).items():
+            _add(self.seconds, seconds, {"stage": stage})
+        _add(self.starts, outcome.starts)
+        return outcome
+
+    def _tell(self, part: int, statuses: Mapping[str, int]) -> None:
+        told = dict(statuses)
+        self.tally.tell.remote(part, told, False)
+        before = self.known[1] if self.known[0] == part else {}
+        self.known = (part, told)
+        for status, rows in told.items():
+            _add(self.rows, rows - before.get(status, 0), {"status": status})
+
+
+def _add(counter: Counter, value: float, tags: dict[str, str] | None = None) -> None:
+    """Ray's counters refuse zero."""
+    if value > 0:
+        counter.inc(value, tags=tags)

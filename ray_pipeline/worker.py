@@ -1,27 +1,29 @@
-"""One part of the manifest from rows to committed file, inside one model process.
+"""One part of the manifest from rows to committed file: fetch and decode ahead, ask the model process, journal, commit.
 
-Pictures are fetched and decoded ahead by a few threads, each with its own decoding child process; batches are fixed
-slices of the part, so that what shares a batch does not depend on timing. Whatever happens to a row becomes its result
+Pictures are fetched and decoded ahead by a few threads, each with its own decoding child process; the model lives in a
+process of its own too. Batches are fixed slices of the part, so that what shares a batch does not depend on timing, and
+finished ones are journalled, so that a kill costs at most the batch in flight. Whatever happens to a row becomes its result
 row; whatever happens to the whole part comes back as a value, since an exception here would end or repeat others' work.
 """
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
+from typing import Any
 
 import pyarrow as pa
 
-from ray_pipeline.actor import Actor, Asked, Load
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.formats.parquet import results_bytes, results_rows
-from ray_pipeline.delivery.rows import PictureFacts, failed_row, ok_row
+from ray_pipeline.delivery.journal import Journal
+from ray_pipeline.delivery.rows import PictureFacts, failed_row
 from ray_pipeline.intake.addresses import AddressPolicy
 from ray_pipeline.intake.decode import Decoder
 from ray_pipeline.intake.fetch import Fetcher
-from ray_pipeline.models.families import load_family
-from ray_pipeline.perceiver import Seen
+from ray_pipeline.isolation import History, isolated
+from ray_pipeline.model_process import Answered, ModelProcess, ModelUnavailable
 from schemas.job import JobSettings
 from schemas.manifest import ManifestRow, Part
 from schemas.picture import Picture
@@ -30,95 +32,89 @@ from schemas.status import RETRYABLE, RowFailure, Status
 
 @dataclass(frozen=True)
 class WorkOrder:
-    """Everything a worker needs to know about the run; travels to the model processes once."""
+    """Everything a worker needs to know about the run; travels to the workers once.
+
+    `load` takes the place of the families' own loader: a function of a module that the model process can import.
+    """
 
     settings: JobSettings
     manifest_base: str
     manifest_remote: bool
     passthrough: pa.Schema
     retry_failed: bool = False
-    load: Load = load_family
+    load: Callable[..., Any] | None = None
 
 
 @dataclass
 class PartOutcome:
-    """What became of a part. `failure` is set where it could not be committed; rows are then not accounted for."""
+    """What became of a part. `failure` is set where it could not be committed; rows are then not accounted for.
+
+    `recovered` rows were in the journal of an earlier worker; `starts` counts model processes, the first one included.
+    """
 
     part: int
     rows: int
     statuses: dict[str, int] = field(default_factory=dict)
     committed: bool = False
     failure: str | None = None
+    recovered: int = 0
+    starts: int = 0
     seconds: float = 0.0
     model_seconds: float = 0.0
     waiting_seconds: float = 0.0
+    journal_seconds: float = 0.0
+    commit_seconds: float = 0.0
 
 
 Loaded = tuple[ManifestRow, Picture | RowFailure]
+Row = dict[str, Any]
+Tell = Callable[[int, Mapping[str, int]], None]  # part number and how many of its rows have ended so far, by status
+
+
+def tell_nobody(part: int, statuses: Mapping[str, int]) -> None:
+    """For workers whose progress nobody follows."""
 
 
 class Worker:
-    """A model with its own intake and its own way to the output folder."""
+    """A model process with its own intake and its own way to the output folder.
 
-    def __init__(self, order: WorkOrder) -> None:
+    Raises:
+        ModelUnavailable: on creation, when the model cannot be loaded.
+    """
+
+    def __init__(self, order: WorkOrder, tell: Tell = tell_nobody) -> None:
         settings = order.settings
-        self.order = order
-        self.actor = Actor(settings, order.load)
+        self.order, self.tell = order, tell
         self.output = Output(settings.output)
         policy = AddressPolicy.from_settings(settings.fetch, order.manifest_base, order.manifest_remote)
         self.fetcher = Fetcher(settings.fetch, policy)
-        self.local = threading.local()
+        self.local, self.decoders = threading.local(), list[Decoder]()
         self.pool = ThreadPoolExecutor(settings.fetch.concurrency, thread_name_prefix="intake")
+        self.model = ModelProcess(settings, order.load)
+        self.model.start()
 
     def run(self, part: Part, rows: list[ManifestRow]) -> PartOutcome:
         """Answer and commit one part; never raises."""
-        outcome, started = PartOutcome(part.number, len(rows)), time.monotonic()
+        outcome, started, starts = PartOutcome(part.number, len(rows)), time.monotonic(), self.model.starts
         try:
-            self._run(part, rows, outcome)
+            _OpenPart(self, part, rows, outcome).work()
+        except ModelUnavailable as error:
+            outcome.failure = str(error)
         except Exception as error:
             outcome.failure = f"{type(error).__name__}: {error}"
         outcome.seconds = time.monotonic() - started
+        outcome.starts = self.model.starts - starts
         return outcome
 
-    def _run(self, part: Part, rows: list[ManifestRow], outcome: PartOutcome) -> None:
-        name = f"results/{part.name}"
-        kept = self._kept(name) if self.order.retry_failed else {}
-        done: list[dict[str, object]] = []
-        for batch in self._batches([row for row in rows if row.id not in kept], outcome):
-            started = time.monotonic()
-            done += self._answer(batch)
-            outcome.model_seconds += time.monotonic() - started
-        new = {str(row["id"]): row for row in done}
-        done = [kept.get(row.id) or new[row.id] for row in rows]
-        for row in done:
-            status = str(row["status"])
-            outcome.statuses[status] = outcome.statuses.get(status, 0) + 1
-        data = results_bytes(done, self.order.passthrough)
-        created = self.output.create(name, data)  # False: another worker committed the same rows; theirs stands
-        if not created and self.order.retry_failed:
-            self.output.supersede(name, data)
-        outcome.committed = True
+    def close(self) -> None:
+        """End the threads and the processes. A worker that is closed is not used again."""
+        self.pool.shutdown(cancel_futures=True)
+        for decoder in self.decoders:
+            decoder.close()
+        self.model.end()
 
-    def _kept(self, name: str) -> dict[str, dict[str, object]]:
-        """Rows of a committed part whose end is final, by id; none where the part is not committed yet."""
-        if not self.output.exists(name):
-            return {}
-        return {str(row["id"]): row for row in results_rows(self.output.read(name)) if Status(row["status"]) not in RETRYABLE}
-
-    def _batches(self, rows: list[ManifestRow], outcome: PartOutcome) -> Iterator[list[Loaded]]:
-        """Fixed slices of the part in manifest order, loaded at most two batches ahead."""
-        size = self.order.settings.run.batch
-        slices = [rows[start : start + size] for start in range(0, len(rows), size)]
-        ahead: list[list[Future[Loaded]]] = []
-        for number in range(len(slices)):
-            while len(ahead) < 2 and number + len(ahead) < len(slices):
-                ahead.append([self.pool.submit(self._load, row) for row in slices[number + len(ahead)]])
-            started = time.monotonic()
-            batch = [future.result() for future in ahead.pop(0)]
-            outcome.waiting_seconds += time.monotonic() - started
-            yield batch
-
-    def _load(self, row: ManifestRow) -> Loaded:
+    def load(self, row: ManifestRow) -> Loaded:
+        """The row's picture, or why there is none."""
         if not (row.question or "").strip():
             return row, RowFailure(Status.SKIPPED, f"question is {row.question!r}; expected a text")
         stage = Status.FETCH_FAILED
@@ -135,19 +131,107 @@ class Worker:
         decoder: Decoder | None = getattr(self.local, "decoder", None)
         if decoder is None:
             decoder = self.local.decoder = Decoder(self.order.settings.fetch)
+            self.decoders.append(decoder)
         return decoder
 
-    def _answer(self, batch: list[Loaded]) -> list[dict[str, object]]:
-        asked = {k: Asked(got, row.question or "") for k, (row, got) in enumerate(batch) if isinstance(got, Picture)}
-        ended = self.actor.answer(asked)
-        return [self._result(row, got, ended.get(k)) for k, (row, got) in enumerate(batch)]
 
-    @staticmethod
-    def _result(row: ManifestRow, got: Picture | RowFailure, ended: Seen | RowFailure | None) -> dict[str, object]:
-        if isinstance(got, RowFailure):
-            return failed_row(row, got, None)
-        facts = PictureFacts(got.width, got.height, got.sha256)
-        if isinstance(ended, Seen):
-            return ok_row(row, facts, ended.perception)
-        missing = RowFailure(Status.MODEL_CRASH, "the model process gave no answer for this row")
-        return failed_row(row, ended or missing, facts)
+class _OpenPart:
+    """A part on its way from rows to committed file."""
+
+    def __init__(self, worker: Worker, part: Part, rows: list[ManifestRow], outcome: PartOutcome) -> None:
+        self.worker, self.part, self.rows, self.outcome = worker, part, rows, outcome
+        self.journal = Journal(worker.output, part)
+
+    def work(self) -> None:
+        """Do what is missing of the part and commit it."""
+        recovered = self.journal.read()
+        done = self._kept() | self._usable(recovered.rows)
+        self.outcome.recovered = len(done)
+        self._count(done.values())
+        history = History(recovered.suspects)
+        for batch in self._batches([row for row in self.rows if row.number not in done]):
+            new = self._answered(batch, history)
+            started = time.monotonic()
+            self.journal.finish(new)
+            self.outcome.journal_seconds += time.monotonic() - started
+            done |= new
+            self._count(new.values())
+        self._commit([done[row.number] | row.extra for row in self.rows])
+
+    def _usable(self, journalled: dict[int, Row]) -> dict[int, Row]:
+        """Rows that an earlier worker finished; where failures are retried, not those that failed passingly."""
+        own, retried = {row.number for row in self.rows}, RETRYABLE if self.worker.order.retry_failed else frozenset()
+        return {k: row for k, row in journalled.items() if k in own and Status(row["status"]) not in retried}
+
+    def _count(self, rows: Any) -> None:
+        for row in rows:
+            status = str(row["status"])
+            self.outcome.statuses[status] = self.outcome.statuses.get(status, 0) + 1
+        self.worker.tell(self.part.number, self.outcome.statuses)
+
+    def _commit(self, rows: list[Row]) -> None:
+        started, output, name = time.monotonic(), self.worker.output, f"results/{self.part.name}"
+        data = results_bytes(rows, self.worker.order.passthrough)
+        created = output.create(name, data)  # False: another worker committed the same rows; theirs stands
+        if not created and self.worker.order.retry_failed:
+            output.supersede(name, data)
+        self.outcome.committed = True
+        self.journal.clear()
+        self.outcome.commit_seconds = time.monotonic() - started
+
+    def _kept(self) -> dict[int, Row]:
+        """Rows of a part to be retried whose end is final; none where the part is not committed yet."""
+        name = f"results/{self.part.name}"
+        if not self.worker.order.retry_failed or not self.worker.output.exists(name):
+            return {}
+        numbers = {row.id: row.number for row in self.rows}
+        old = results_rows(self.worker.output.read(name))
+        return {numbers[str(row["id"])]: row for row in old if Status(row["status"]) not in RETRYABLE}
+
+    def _batches(self, rows: list[ManifestRow]) -> Iterator[list[Loaded]]:
+        """Fixed slices of the part in manifest order without the rows that are done, loaded at most two ahead."""
+        size, first = self.worker.order.settings.run.batch, self.part.first_row
+        slices: dict[int, list[ManifestRow]] = {}
+        for row in rows:
+            slices.setdefault((row.number - first) // size, []).append(row)
+        waiting, ahead = list(slices.values()), list[list[Future[Loaded]]]()
+        while waiting or ahead:
+            while waiting and len(ahead) < 2:
+                ahead.append([self.worker.pool.submit(self.worker.load, row) for row in waiting.pop(0)])
+            started = time.monotonic()
+            batch = [future.result() for future in ahead.pop(0)]
+            self.outcome.waiting_seconds += time.monotonic() - started
+            yield batch
+
+    def _answered(self, batch: list[Loaded], history: History) -> dict[int, Row]:
+        """Every row of the batch with its end."""
+        done = {row.number: failed_row(_bare(row), got, None) for row, got in batch if isinstance(got, RowFailure)}
+        asked = {row.number: (_bare(row), got) for row, got in batch if isinstance(got, Picture)}
+        condemned = [number for number in asked if history.condemned(number)]
+        innocent = [number for number in asked if number not in condemned]
+        answered, quarantined = isolated(innocent, lambda numbers: self._hand_over([asked[k] for k in numbers]), history)
+        reasons = {number: (death.status, death.reason) for number, death in quarantined.items()}
+        reasons |= dict.fromkeys(condemned, (Status.MODEL_CRASH, "its worker died each time this row was alone with the model"))
+        for number, (row, picture) in asked.items():
+            status, reason = reasons.get(number, (Status.MODEL_CRASH, "the model process gave no answer for this row"))
+            facts = PictureFacts(picture.width, picture.height, picture.sha256)
+            done[number] = answered.get(number) or failed_row(row, RowFailure(status, reason), facts)
+        return done
+
+    def _hand_over(self, asked: Sequence[tuple[ManifestRow, Picture]]) -> Answered:
+        started = time.monotonic()
+        self.journal.suspect([row.number for row, _ in asked])
+        self.outcome.journal_seconds += time.monotonic() - started
+        started = time.monotonic()
+        try:
+            return self.worker.model.answer(asked)
+        except ModelUnavailable:
+            self.journal.release([row.number for row, _ in asked])  # no model ever saw them
+            raise
+        finally:
+            self.outcome.model_seconds += time.monotonic() - started
+
+
+def _bare(row: ManifestRow) -> ManifestRow:
+    """The row without its pass-through columns, which may be of any type: they join the result when it is committed."""
+    return ManifestRow(row.number, row.id, row.image_uri, row.page, row.question)

@@ -6,13 +6,14 @@ Values are checked as they will be stored, in float32. Boxes are x0, y0, x1, y1 
 import struct
 from collections.abc import Sequence
 from math import inf, isfinite
-from numbers import Integral, Real
+from numbers import Integral, Number, Real
 from typing import Any
 
 from ray_pipeline.delivery.escapes import one_line
 from schemas.status import RowFailure, Status
 
-TEXT_LIMIT = 100_000  # characters
+TEXT_LIMIT = 100_000  # characters of one text
+ROW_TEXT_LIMIT = 2_000_000  # characters of all texts of a row together
 LIST_LIMIT = 10_000  # members of regions, candidates, crops
 BOX_SLACK_PX = 1e-3  # how far rounding may push a box over the edge
 SCALAR_SLACK = 1e-6  # how far rounding may push a confidence, an entropy or a log-probability over its bound
@@ -20,8 +21,7 @@ SCALAR_SLACK = 1e-6  # how far rounding may push a confidence, an entropy or a l
 
 def violation(name: str, value: object, expected: str) -> RowFailure:
     """The failure of a row whose value `name` is not what is expected."""
-    shown = f"text of {len(value)} characters" if isinstance(value, str) else repr(value)
-    return RowFailure(Status.INVALID_OUTPUT, one_line(f"{name} is {one_line(shown, 120)}; expected {expected}"))
+    return RowFailure(Status.INVALID_OUTPUT, one_line(f"{name} is {one_line(_shown(value), 120)}; expected {expected}"))
 
 
 def checked_number(name: str, value: object, low: float = -inf, high: float = inf) -> float:
@@ -87,6 +87,41 @@ def checked_list(name: str, values: object) -> Sequence[Any]:
     if len(values) > LIST_LIMIT:
         raise violation(f"length of {name}", len(values), f"at most {LIST_LIMIT}")
     return values
+
+
+def checked_record(name: str, value: object, kind: type) -> None:
+    """Refuse anything but a record of this kind where one belongs."""
+    if not isinstance(value, kind):
+        raise violation(name, value, f"a {kind.__name__}")
+
+
+def checked_total(values: object) -> None:
+    """Refuse a row whose texts, each short enough, are too much together."""
+    total = _characters(values)
+    if total > ROW_TEXT_LIMIT:
+        raise violation("the row's text", total, f"at most {ROW_TEXT_LIMIT} characters together")
+
+
+def _characters(values: object) -> int:
+    if isinstance(values, str):
+        return len(values)
+    members = values.values() if isinstance(values, dict) else values if isinstance(values, list) else ()
+    return sum(_characters(member) for member in members)
+
+
+def _shown(value: object) -> str:
+    """The value in an error message: some of it, even of what is too large or too odd to be written out."""
+    if isinstance(value, str):
+        return f"text of {len(value)} characters"
+    if value is None or isinstance(value, Number):
+        try:
+            return repr(value)
+        except ValueError:  # Python does not write out whole numbers of thousands of digits
+            return "a number of thousands of digits"
+    if isinstance(value, list | tuple) and len(value) <= 4:
+        return f"[{', '.join(_shown(member) for member in value)}]"
+    length = f" of {len(value)}" if isinstance(value, list | tuple | dict | bytes) else ""
+    return f"a {type(value).__name__}{length}"
 
 
 def _inside(value: object, limit: int) -> float | None:

@@ -2,11 +2,16 @@
 
 import re
 
+from ray_pipeline.delivery.fail_points import FailPoints
 from ray_pipeline.delivery.local_store import LocalStore
+from ray_pipeline.delivery.local_trails import LocalTrails
 from ray_pipeline.delivery.remote_store import RemoteStore
+from ray_pipeline.delivery.remote_trails import RemoteTrails
+from ray_pipeline.delivery.trail import Trail, TrailEnd, Trails
 
 # What is written here is named by counters and fixed words; anything else is a mistake, or an attack by data.
 NAME = re.compile(r"(?:results/)?[a-z][a-z0-9_-]{0,63}\.(?:parquet|json|html)", re.ASCII)
+STEM = re.compile(r"part-[0-9]{5,18}", re.ASCII)
 REPLACEABLE = frozenset({"metrics.json", "run.json"})
 
 
@@ -22,7 +27,15 @@ class Output:
             raise ValueError(f"output {uri!r}; expected a plain path or one URI")
         self.uri = uri
         local = uri.removeprefix("file://") if "://" not in uri or uri.startswith("file://") else None
-        self._store: LocalStore | RemoteStore = RemoteStore(uri) if local is None else LocalStore(local)
+        self.fail_points = FailPoints()
+        self._store: LocalStore | RemoteStore
+        self._trails: Trails
+        if local is None:
+            self._store = RemoteStore(uri, self.fail_points)
+            self._trails = RemoteTrails(self._store)
+        else:
+            self._store = LocalStore(local, self.fail_points)
+            self._trails = LocalTrails(local, self.fail_points)
 
     def create(self, name: str, data: bytes) -> bool:
         """Commit a file; True once it is there for good, False if somebody else had committed that name already."""
@@ -78,6 +91,28 @@ class Output:
         """Remove what killed writers left behind; files being written now stay. How many were removed."""
         return self._store.clean_staging()
 
+    def start_trail(self, stem: str) -> TrailEnd:
+        """A journal of this process about the part `part-00003`; nothing is written until its first record."""
+        return self._trails.start(_checked_stem(stem))
+
+    def read_trails(self, stem: str) -> list[Trail]:
+        """The journals that all writers left about the part."""
+        return self._trails.read(_checked_stem(stem))
+
+    def remove_trails(self, stem: str) -> None:
+        """Remove all journals of the part, whoever wrote them; to be done only once the part is committed."""
+        self._trails.remove(_checked_stem(stem), living=True)
+
+    def clean_journals(self) -> int:
+        """Remove journals of committed parts that dead writers left; how many.
+
+        To be done when the folder is complete, not before: a committed part that is being computed again has a journal, too.
+        A writer that still lives on this or another machine loses nothing, as on POSIX its journal stays, and elsewhere it
+        loses what would have saved it work after its death.
+        """
+        stems = [stem for stem in self._trails.stems() if self.exists(f"results/{stem}.parquet")]
+        return sum(self._trails.remove(stem, living=False) for stem in stems)
+
     def writable_check(self) -> None:
         """Make the folder and try a commit in its `.staging`.
 
@@ -86,8 +121,22 @@ class Output:
         """
         self._store.writable_check()
 
+    def creates_once(self) -> bool:
+        """Whether the place itself keeps two drivers apart. If not, a store without conditional writes, run one at a time.
+
+        Raises:
+            OSError: the store does not answer, or nothing can be written.
+        """
+        return self._store.creates_once()
+
 
 def _checked(name: str) -> str:
     if not NAME.fullmatch(name):
         raise ValueError(f"output file {name!r}; expected a name such as results/part-00000.parquet or index.json")
     return name
+
+
+def _checked_stem(stem: str) -> str:
+    if not STEM.fullmatch(stem):
+        raise ValueError(f"part {stem!r}; expected a name such as part-00003")
+    return stem

@@ -5,6 +5,8 @@ For pages, messages and logs only; results keep the raw text.
 
 from unicodedata import category
 
+from ray_pipeline.scrubbing import scrubbed
+
 # Cc control, Cf format (bidi), Cs lone surrogates, Co private, Cn unassigned, Zl and Zp line and paragraph separators.
 HIDDEN = frozenset({"Cc", "Cf", "Cs", "Co", "Cn", "Zl", "Zp"})
 JOINERS = "\u200c\u200d"  # invisible too, but Persian, Indic scripts and emoji are misspelt without them
@@ -16,8 +18,8 @@ def visible(text: str, keep: str = "") -> str:
 
 
 def one_line(text: str, limit: int = 500) -> str:
-    """The text as one visible line of at most `limit` characters, white space collapsed."""
-    line = visible(" ".join(text.split()))
+    """The text as one visible line of at most `limit` characters, without secrets, white space collapsed."""
+    line = visible(scrubbed(" ".join(text.split()), paths=True))
     return line if len(line) <= limit else line[: limit - 3] + "..."
 
 

@@ -7,7 +7,20 @@ import os
 import signal
 
 VARIABLE = "DELIVERY_FAIL_POINT"
-NAMES = ("stage.open", "stage.middle", "stage.after_fsync", "commit.before_create", "commit.after_create", "recover.delete")
+NAMES = (
+    "stage.open",
+    "stage.middle",
+    "stage.after_fsync",
+    "commit.before_create",
+    "commit.after_create",
+    "journal.before_write",
+    "journal.middle",
+    "journal.after_sync",
+    "index.before",
+    "index.after",
+    "recover.scan",
+    "recover.delete",
+)
 
 
 class FailPoints:

@@ -54,7 +54,10 @@ def _entry(output: Output, part: Part) -> tuple[dict[str, Any], Counter[str]]:
 
 def write_index(output: Output, index: Mapping[str, Any]) -> bool:
     """Commit index.json; False if another driver of the same run has done so."""
-    return output.create("index.json", index_bytes(index))
+    output.fail_points.reach("index.before")
+    created = output.create("index.json", index_bytes(index))
+    output.fail_points.reach("index.after")
+    return created
 
 
 def index_bytes(index: Mapping[str, Any]) -> bytes:

@@ -14,7 +14,9 @@ from ray_pipeline.delivery.checks import (
     checked_list,
     checked_number,
     checked_optional,
+    checked_record,
     checked_text,
+    checked_total,
 )
 from ray_pipeline.delivery.escapes import one_line
 from schemas.manifest import ManifestRow
@@ -34,7 +36,9 @@ class PictureFacts:
 def ok_row(row: ManifestRow, picture_facts: PictureFacts, perception: Perception) -> dict[str, Any]:
     """The row of an answer; one of status `invalid_output` if any value of the perception breaks the columns' promises."""
     try:
+        checked_record("perception", perception, Perception)
         said = _said(perception, picture_facts.width, picture_facts.height)
+        checked_total(said)
     except RowFailure as failure:
         return failed_row(row, failure, picture_facts)
     return _blank(row, picture_facts, Status.OK) | said | row.extra
@@ -86,6 +90,7 @@ def _each(name: str, values: object, build: Any, width: int, height: int) -> lis
 
 
 def _region(name: str, region: Region, width: int, height: int) -> dict[str, Any]:
+    checked_record(name, region, Region)
     return {
         "box": checked_box(f"{name}.box", region.box_px, width, height),
         "label": _optional_text(f"{name}.label", region.label),
@@ -96,6 +101,7 @@ def _region(name: str, region: Region, width: int, height: int) -> dict[str, Any
 
 
 def _candidate(name: str, candidate: CandidateRecord, width: int, height: int) -> dict[str, Any]:
+    checked_record(name, candidate, CandidateRecord)
     return {
         "box": _optional_box(f"{name}.box", candidate.box_px, width, height),
         "text": checked_text(f"{name}.text", candidate.text),
@@ -107,6 +113,7 @@ def _candidate(name: str, candidate: CandidateRecord, width: int, height: int) -
 
 
 def _refinement(refinement: Refinement, width: int, height: int) -> dict[str, Any]:
+    checked_record("refinement", refinement, Refinement)
     return {
         "method": checked_text("refinement.method", refinement.method),
         "crops": _each("refinement.crops", refinement.crops_px, checked_box, width, height),

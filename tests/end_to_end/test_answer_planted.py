@@ -178,16 +178,20 @@ def test_error_share_over_the_limit_is_exit_3(tmp_path: Path) -> None:
 
 
 @pytest.mark.usefixtures("ray_session", "planted_model")
-def test_a_part_that_kills_its_process_is_reported_and_the_others_are_done(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
-) -> None:
+def test_rows_that_kill_or_hang_the_model_cost_themselves_alone(tmp_path: Path) -> None:
     planted_file(tmp_path / "a.jpg", (300, 200), (30, 30, 80, 60), 1)
-    rows = [{"id": str(k), "image_uri": "a.jpg", "question": "kill" if k == 4 else "q"} for k in range(9)]
-    manifest = write_manifest(tmp_path, rows)
-    assert execute(prepare(settings(manifest, tmp_path / "out", actors=2), ("question",))) == 3
-    assert "part-00001.parquet: 3 rows not accounted for" in capsys.readouterr().err
-    assert sorted(path.name for path in (tmp_path / "out" / "results").iterdir()) == ["part-00000.parquet", "part-00002.parquet"]
-    assert not (tmp_path / "out" / "index.json").exists()
+    bad = {2: "kill", 5: "crash", 7: "hang"}
+    rows = [{"id": str(k), "image_uri": "a.jpg", "question": bad.get(k, "q")} for k in range(12)]
+    run = {"part_rows": 6, "batch": 4, "actors": 2, "call_timeout_s": 3.0}
+    assert execute(prepare(settings(write_manifest(tmp_path, rows), tmp_path / "out", **run), ("question",))) == 0
+    found = {str(row["id"]): row for row in results(tmp_path / "out")}
+    ends = {"2": "model_crash", "5": "model_crash", "7": "model_timeout"}
+    assert {k: row["status"] for k, row in found.items()} == {str(k): ends.get(str(k), "ok") for k in range(12)}
+    assert "signal 9" in str(found["2"]["error"]) and "signal 11" in str(found["5"]["error"])
+    assert "silent for 3 s" in str(found["7"]["error"])
+    counted = json.loads((tmp_path / "out" / "metrics.json").read_text())["parts"]
+    assert sum(part["starts"] for part in counted) <= len(bad) * 4, "log2 of the batch and two for each such row"
+    assert verify.main(["--output", str(tmp_path / "out")]) == 0
 
 
 def load_nothing(model: object, views: object, prompt: object) -> None:

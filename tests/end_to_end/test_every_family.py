@@ -4,6 +4,7 @@ Two runs go through Ray's model processes, the others through the same worker he
 """
 
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -69,13 +70,11 @@ def assert_all_answered(rows: Rows, method: str) -> None:
     assert any(row["refinement"]["crops"] for row in rows), "some picture is worth a closer look"
 
 
-def parts_here(manifest: Manifest, parts: list[Part], order: WorkOrder) -> Iterator[PartOutcome]:
-    """What a model process does, without one."""
-    worker = Worker(order)
-    for part in parts:
-        yield worker.run(part, read_rows(manifest, part.first_row, part.rows))
-    worker.pool.submit(lambda: worker.local.decoder.close()).result()
-    worker.pool.shutdown()
+def parts_here(manifest: Manifest, parts: list[Part], order: WorkOrder, follow: object) -> Iterator[PartOutcome]:
+    """What a worker does, without Ray."""
+    with closing(Worker(order)) as worker:
+        for part in parts:
+            yield worker.run(part, read_rows(manifest, part.first_row, part.rows))
 
 
 @pytest.fixture

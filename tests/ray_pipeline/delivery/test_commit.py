@@ -149,7 +149,7 @@ def seen(folder: Path) -> dict[str, bytes]:
 
 
 @pytest.mark.parametrize("hit", [1, 2])
-@pytest.mark.parametrize("name", [name for name in NAMES if not name.startswith("recover")])
+@pytest.mark.parametrize("name", [name for name in NAMES if name.startswith(("stage", "commit"))])
 def test_a_kill_never_leaves_a_partial_file(tmp_path: Path, name: str, hit: int) -> None:
     assert killed(tmp_path, f"{name}:{hit}") == -signal.SIGKILL
     committed = seen(tmp_path)
@@ -200,6 +200,39 @@ def test_cleaning_all_the_time_does_not_disturb_writers(tmp_path: Path) -> None:
     finally:
         cleaner.kill()
         cleaner.communicate()
+
+
+def test_a_cleaner_that_stands_still_does_not_stop_writers(tmp_path: Path) -> None:
+    output = Output(str(tmp_path))
+    assert output.create("results/part-00000.parquet", b"x")
+    descriptor = os.open(tmp_path / ".staging", os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)  # as a cleaner does, stopped in the middle
+        assert output.create("results/part-00001.parquet", b"y")
+        assert output.clean_staging() == 0
+    finally:
+        os.close(descriptor)
+
+
+def test_a_staging_file_that_a_standing_cleaner_has_in_hand_is_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    held = []
+
+    def made(path: object, flags: int, *mode: int) -> int:
+        descriptor = real(path, flags, *mode)
+        if flags & os.O_EXCL and not held:
+            held.append(real(path, os.O_RDONLY))
+            fcntl.flock(held[0], fcntl.LOCK_EX)
+        return descriptor
+
+    real = os.open
+    monkeypatch.setattr(os, "open", made)
+    monkeypatch.setattr("ray_pipeline.delivery.local_store.PATIENCE_S", 0.01)
+    try:
+        assert Output(str(tmp_path)).create(PART, b"x")
+        assert seen(tmp_path) == {"part-00000.parquet": b"x"}
+    finally:
+        os.close(held[0])
+    assert Output(str(tmp_path)).clean_staging() == 1
 
 
 FULL_DISK = """
@@ -270,3 +303,10 @@ def test_on_s3_a_name_is_committed_once(bucket: str) -> None:
 def test_a_bucket_that_is_not_there_is_found_early(bucket: str) -> None:
     with pytest.raises(OSError):
         Output("s3://elsewhere/run").writable_check()
+
+
+def test_a_bucket_knows_conditional_writes(bucket: str, tmp_path: Path) -> None:
+    assert Output(f"{bucket}/run").creates_once()
+    assert Output(str(tmp_path)).creates_once()
+    fsspec.register_implementation("plain", PlainStore, clobber=True)
+    assert not Output("plain://old/store").creates_once()
