@@ -1,16 +1,17 @@
-"""The embedded model's ACS profile: `python -m benchmarks.make_profile [--write]`.
+"""The embedded model's ACS profile: `python -m benchmarks.make_profile [--write] [--published]`.
 
-Draws candidates for where-is questions of the validation split, as a run without zoom draws them; trains the Attention-IoU
-regressor and finds the heads on one range of its seeds, chooses the number of heads on another. The evaluation split is
-never looked at. Prints what every choice is worth there; `--write` puts profile.json and iou_regressor.safetensors beside
-the weights.
+Draws candidates for where-is questions of the validation split, as a run without zoom draws them; trains the regressor, finds
+the heads and weighs the joint score on one range of its seeds, chooses the number of heads on another. The evaluation split
+is never looked at. Prints what every choice is worth there; `--write` puts profile.json and iou_regressor.safetensors beside
+the weights. `--published` also trains the published form of the regressor, AIR-S, and prints what it is worth.
 """
 
 import argparse
 import datetime
 import hashlib
 import sys
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
@@ -19,8 +20,11 @@ import transformers
 
 from benchmarks.embedded import Bench, Drawn, Pick, best_of_all, draw, iou, picker
 from ray_pipeline.geometry import boxes
+from ray_pipeline.methods.box_regressor import AirB
+from ray_pipeline.methods.box_training import BoxQuery, train_box_regressor
 from ray_pipeline.methods.candidates import boxes_of, gather
 from ray_pipeline.methods.head_discovery import HeadRules, Origin, discover, head_auroc, layer_attribution
+from ray_pipeline.methods.joint_fit import with_joint_score
 from ray_pipeline.methods.labelled_queries import LabelledQuery, QueryReading, read_query
 from ray_pipeline.methods.pool import IouRegressor
 from ray_pipeline.methods.regressor_training import CORRECT, FeatureQuery, TrainingSettings, feature_query, train_regressor
@@ -44,10 +48,9 @@ SEED = 0
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--count", type=int, default=1500, help="pictures per size to fit on")
+    parser.add_argument("--count", type=int, default=750, help="pictures per size to fit on")
     parser.add_argument("--selection", type=int, default=200, help="pictures per size to choose settings on")
-    parser.add_argument("--epochs", type=int, default=15)
-    parser.add_argument("--rate", type=float, default=3e-3)
+    parser.add_argument("--published", action="store_true", help="AIR-S too")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
@@ -56,19 +59,23 @@ def main(argv: list[str] | None = None) -> int:
         agreement = fmean(pairwise_iou(one) for one in drawn(bench, SELECTION, 40, temperature))
         print(f"temperature {temperature}: mean pairwise IoU {agreement:.2f}, expected 0.5 to 0.8", flush=True)
     held_out = list(drawn(bench, SELECTION, options.selection))
-    features, readings = fitting_data(drawn(bench, FIT, options.count))
-    print(f"fitting on {len(features)} queries, choosing on {len(held_out)}", flush=True)
-    settings = TrainingSettings(epochs=options.epochs, batch=64, rate=options.rate)
-    trained = train_regressor(features, LAYERS, HEADS, SEED, settings=settings)
-    print(f"regressor: epoch {trained.epoch} of {options.epochs}, {trained.validation}")
-    attribution = layer_attribution(trained.regressor, [query for one in islice(held_out, 60) if (query := labelled(one))])
-    print("attribution of layers:", ", ".join(f"{value:.4f}" for value in attribution.tolist()))
+    fitting = [known for one in drawn(bench, FIT, options.count) if (known := learned_from(one, options.published))]
+    print(f"fitting on {len(fitting)} queries, choosing on {len(held_out)}", flush=True)
+    boxes_seen, readings = [one.boxes for one in fitting], [one.reading for one in fitting]
+    regressor = train_box_regressor(boxes_seen, LAYERS, HEADS, SEED)
     print_heads(readings)
     calibrated_on = f"synthesis validation {', '.join(TASKS)}: {options.count} pictures a size from seed {FIT}"
-    profile = best_profile(readings, attribution, origin(bench, calibrated_on), held_out)
-    print_figures(held_out, profile, trained.regressor)
+    found = best_profile(readings, origin(bench, calibrated_on), held_out)
+    profile = with_joint_score(found, boxes_seen, LAYERS)
+    print(
+        "pointing heads:", " ".join(f"{head.coordinate}:{head.layer}.{head.head} {head.auroc:.2f}" for head in profile.pointing)
+    )
+    print("joint score:", profile.joint)
+    print_figures(held_out, profile, regressor)
+    if options.published:
+        print_published([one.maps for one in fitting if one.maps], held_out)
     if options.write:
-        (EMBEDDED / REGRESSOR).write_bytes(trained.regressor.to_bytes())
+        (EMBEDDED / REGRESSOR).write_bytes(regressor.to_bytes())
         (EMBEDDED / PROFILE).write_text(profile.model_dump_json(indent=2) + "\n")
     return 0
 
@@ -94,14 +101,33 @@ def labelled(one: Drawn) -> LabelledQuery | None:
     return LabelledQuery(f"{one.case.bucket} {one.case.seed}", one.footprints, one.width, one.height, torch.stack(weights), ious)
 
 
-def fitting_data(some: Iterable[Drawn]) -> tuple[list[FeatureQuery], list[QueryReading]]:
-    """What the regressor and head discovery each keep of a query; the attention itself would not fit in memory."""
-    features, readings = [], []
-    for one in some:
-        if query := labelled(one):
-            features.append(feature_query(query, GRID, "finest_view"))
-            readings.append(read_query(query, "finest_view"))
-    return features, readings
+@dataclass(frozen=True)
+class Learned:
+    """What is kept of a query; the attention itself would not fit in memory."""
+
+    boxes: BoxQuery
+    reading: QueryReading
+    maps: FeatureQuery | None
+
+
+def learned_from(one: Drawn, published: bool) -> Learned | None:
+    """None where no candidate is readable. `maps` are AIR-S's alone."""
+    if (query := labelled(one)) is None:
+        return None
+    candidates, _ = gather(one.generations, one.width, one.height)
+    features_KF = AirB(LAYERS, HEADS).features(candidates, one.footprints, one.width, one.height)
+    seen = BoxQuery(query.image, features_KF[features_KF.isfinite().all(1)].half(), query.iou_K)
+    maps = feature_query(query, GRID, "finest_view") if published else None
+    return Learned(seen, read_query(query, "finest_view"), maps)
+
+
+def print_published(maps: Sequence[FeatureQuery], held_out: Sequence[Drawn]) -> None:
+    """AIR-S: its quality, its layers' weight, and what it selects."""
+    trained = train_regressor(maps, LAYERS, HEADS, SEED, settings=TrainingSettings(batch=64, rate=3e-3))
+    print(f"AIR-S: epoch {trained.epoch}, {trained.validation}")
+    attribution = layer_attribution(trained.regressor, [query for one in islice(held_out, 60) if (query := labelled(one))])
+    print("attribution of layers:", ", ".join(f"{value:.4f}" for value in attribution.tolist()))
+    print_row("AIR-S", picker(SelectSettings(method="acs_learned"), None, trained.regressor), held_out)
 
 
 def pairwise_iou(one: Drawn) -> float:
@@ -122,10 +148,12 @@ def origin(bench: Bench, calibrated_on: str) -> Origin:
     )  # fmt: skip
 
 
-def best_profile(
-    readings: Sequence[QueryReading], attribution_L: torch.Tensor, about: Origin, held_out: Sequence[Drawn]
-) -> HeadProfile:
-    """The number of heads that selects best under the default aggregate; fewer where it makes no difference."""
+def best_profile(readings: Sequence[QueryReading], about: Origin, held_out: Sequence[Drawn]) -> HeadProfile:
+    """The number of heads that selects best by z-scores; fewer where it makes no difference.
+
+    Four layers are fewer than the rules keep, so none needs to be weighed against the others.
+    """
+    attribution_L = torch.ones(len(LAYERS))
     best: tuple[float, HeadProfile] | None = None
     for count in HEADS_PER_COORDINATE:
         rules = HeadRules(per_coordinate=count)
@@ -158,12 +186,16 @@ def print_figures(held_out: Sequence[Drawn], profile: HeadProfile, regressor: Io
         rows[method] = picker(SelectSettings.model_validate({"method": method}), profile, regressor)
     rows["oracle"] = best_of_all
     for name, pick in rows.items():
-        told = []
-        for task in TASKS:
-            for bucket in BUCKETS:
-                own = [one for one in held_out if one.case.question.task == task and one.case.bucket == bucket]
-                told.append(figures([iou(pick(one), one.case.question.box_px) for one in own]))
-        print(f"{name:14s} {'  '.join(told)}", flush=True)
+        print_row(name, pick, held_out)
+
+
+def print_row(name: str, pick: Pick, held_out: Sequence[Drawn]) -> None:
+    told = []
+    for task in TASKS:
+        for bucket in (*BUCKETS, "all"):
+            own = [one for one in held_out if one.case.question.task == task and bucket in (one.case.bucket, "all")]
+            told.append(figures([iou(pick(one), one.case.question.box_px) for one in own]))
+    print(f"{name:14s} {'  '.join(told)}", flush=True)
 
 
 def figures(ious: Sequence[float]) -> str:

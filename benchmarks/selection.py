@@ -23,7 +23,7 @@ import numpy as np
 import torch
 
 from benchmarks.embedded import Bench, Pick, best_of_all, contained_share, draw, iou, picker, picture_of
-from ray_pipeline.methods.acs_learned import AirS
+from ray_pipeline.methods.box_regressor import read_regressor
 from ray_pipeline.methods.regressor_training import CORRECT
 from ray_pipeline.models.profiles import find_profile, regressor_bytes
 from ray_pipeline.models.weights import EMBEDDED
@@ -41,7 +41,7 @@ LAYERS = (0, 1, 2, 3)
 BASELINES = ("greedy", "random", "mean", "median", "medoid", "cluster", "likeliest", "least_entropy", "inside_mass")
 ATTENTION = {
     "acs_free": {"method": "acs_free"},  # the default aggregate
-    **{f"acs_free {name}": {"method": "acs_free", "aggregate": name} for name in ("mean", "zscore", "rank")},
+    **{f"acs_free {name}": {"method": "acs_free", "aggregate": name} for name in ("mean", "zscore", "rank", "joint")},
     "acs_learned": {"method": "acs_learned"},
 }
 
@@ -151,7 +151,7 @@ def choosing(split: str, count: int) -> list[Bar]:
     """Every selector on one pool per question."""
     select = SelectSettings(method="acs_learned")
     profile, stored = find_profile(EMBEDDED, select), regressor_bytes(EMBEDDED, select)
-    regressor = AirS.from_bytes(stored or b"")
+    regressor = read_regressor(stored or b"")
     settings = {name: {"method": name} for name in BASELINES} | ATTENTION
     picks = {name: picker(SelectSettings.model_validate(one), profile, regressor) for name, one in settings.items()}
     picks["oracle"] = best_of_all

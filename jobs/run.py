@@ -16,6 +16,7 @@ import ray
 
 from jobs.progress import Progress
 from jobs.stopping import undisturbed
+from ray_pipeline import events
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
@@ -67,6 +68,7 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
         RunRefused: with the one line to show.
     """
     settings = settings.model_copy(update={"manifest": _absolute(settings.manifest), "output": _absolute(settings.output)})
+    _refuse_unwritable_log(settings.run.log)
     try:
         check_floors()
         refuse_unsafe_environment()
@@ -127,6 +129,14 @@ def _refuse_unwritable(output: Output) -> None:
         raise RunRefused(f"output {output.uri!r}: {error}; expected a folder that results can be committed to") from None
 
 
+def _refuse_unwritable_log(name: str | None) -> None:
+    folder = Path(name).expanduser().absolute().parent if name is not None else None
+    if folder is not None and not (folder.is_dir() and os.access(folder, os.W_OK)):
+        raise RunRefused(
+            f"run.log {name!r}: no folder {str(folder)!r} to write to; expected a local file in a folder that is there"
+        )
+
+
 def _refuse_other_run(prepared: Prepared) -> None:
     if not prepared.output.exists("run.json"):
         if prepared.output.list_results() or prepared.complete:
@@ -159,6 +169,8 @@ def execute(prepared: Prepared) -> int:
         )
         return _verdict(prepared, json.loads(prepared.output.read("index.json")))
     _begin(prepared)
+    log = _log(prepared)
+    log.info("run_started", rows=prepared.manifest.rows, parts=len(prepared.parts), parts_to_do=len(todo))
     started = time.time()
     outcomes: list[PartOutcome] = []
     try:
@@ -166,11 +178,21 @@ def execute(prepared: Prepared) -> int:
             progress.skip(prepared.manifest.rows - sum(part.rows for part in todo))
             for outcome in _worked(prepared, todo, progress) if todo else ():
                 outcomes.append(outcome)
+                log.info("part_ended", **{name: value for name, value in outcome.__dict__.items() if value is not None})
     except (RunBroken, TooManyErrors) as broken:
+        log.error("run_broken", reason=str(broken))
         print(f"\nthe run broke off: {broken}", file=sys.stderr)
     finally:
         progress.close()
-    return _finish(prepared, outcomes, started)
+    code = _finish(prepared, outcomes, started)
+    log.info("run_ended", exit_code=code, seconds=round(time.time() - started, 3))
+    return code
+
+
+def _log(prepared: Prepared) -> Any:
+    """The file of `run.log`; the output folder holds nothing that depends on the clock but metrics.json."""
+    name = prepared.settings.run.log
+    return events.logger(Path(os.devnull) if name is None else Path(name).expanduser().absolute(), run=prepared.settings.output)
 
 
 def _begin(prepared: Prepared) -> None:

@@ -11,9 +11,11 @@ import signal
 import socket
 import subprocess
 import sys
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+import numpy as np
 
 from ray_pipeline import model_wire as wire
 from schemas.job import JobSettings
@@ -54,7 +56,8 @@ class ModelProcess:
         self._settings = settings
         self._load = None if load is None else [load.__module__, load.__qualname__]
         self._process: subprocess.Popen[bytes] | None = None
-        self._channel = self._lifeline = None
+        self._channel: socket.socket | None = None
+        self._lifeline: socket.socket | None = None
         self.starts = 0
 
     @property
@@ -115,9 +118,9 @@ class ModelProcess:
 
     def _start(self) -> None:
         self.starts += 1
-        self._channel, theirs = socket.socketpair()
-        ours, lifeline = socket.socketpair()
-        self._lifeline = lifeline
+        channel, theirs = socket.socketpair()
+        self._channel = channel
+        self._lifeline, ours = socket.socketpair()
         with theirs, ours:
             self._process = subprocess.Popen(
                 [sys.executable, "-c", _START, json.dumps(sys.path), str(theirs.fileno()), str(ours.fileno())],
@@ -126,10 +129,10 @@ class ModelProcess:
                 stdin=subprocess.DEVNULL,
                 start_new_session=True,  # a Ctrl-C in the terminal is the driver's to handle
             )
-        wire.send(self._channel, {"settings": self._settings.model_dump(mode="json"), "load": self._load})
+        wire.send(channel, {"settings": self._settings.model_dump(mode="json"), "load": self._load})
         timeout_s = self._settings.run.load_timeout_s
         try:
-            answer, _ = wire.receive(self._channel, timeout_s)
+            answer, _ = wire.receive(channel, timeout_s)
         except TimeoutError:
             raise TimeoutError(f"not loaded within {timeout_s:g} s") from None
         if "refused" in answer:
@@ -173,15 +176,11 @@ def _facts(row: ManifestRow, picture: Picture) -> dict[str, Any]:
 
 
 @contextlib.contextmanager
-def _memory(picture: Picture) -> Any:
+def _memory(picture: Picture) -> Iterator[int]:
     """Descriptor of anonymous memory with the pixels, open as long as the block runs."""
     descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
     try:
-        rest = (
-            memoryview(picture.pixels_YX3).cast("B")
-            if picture.pixels_YX3.flags.c_contiguous
-            else memoryview(picture.pixels_YX3.tobytes())
-        )
+        rest = memoryview(np.ascontiguousarray(picture.pixels_YX3).data).cast("B")
         while rest:
             rest = rest[os.write(descriptor, rest) :]
         yield descriptor

@@ -54,7 +54,7 @@ def _dataset(manifest: Manifest, parts: list[Part], order: WorkOrder, tally: Any
     with warnings.catch_warnings():
         # Without these two a part that kills its worker is tried for ever; Ray offers no named parameters for them yet.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
-        return source.map_batches(
+        dataset: Dataset = source.map_batches(
             _PartWorker,
             fn_constructor_args=(order, tally),
             batch_size=None,
@@ -67,11 +67,12 @@ def _dataset(manifest: Manifest, parts: list[Part], order: WorkOrder, tally: Any
             max_restarts=-1,  # the pool must not run dry; what bounds repetition is the next line
             max_task_retries=TRIES_PER_PART - 1,
         )
+    return dataset
 
 
 def _watched(dataset: Dataset, tally: Any, follow: Follow, idle_timeout_s: float) -> Iterator[PartOutcome]:
     """Outcomes as Ray delivers them, while rows are counted and a standstill is noticed."""
-    arrivals: queue.SimpleQueue[PartOutcome | BaseException | None] = queue.SimpleQueue()
+    arrivals: queue.SimpleQueue[PartOutcome | BaseException | object | None] = queue.SimpleQueue()
     threading.Thread(target=_deliver, args=(dataset, arrivals), name="outcomes", daemon=True).start()
     known: Mapping[str, int] = {}
     changed_s = looked_s = time.monotonic()
@@ -234,7 +235,7 @@ class _PartWorker:
         self.tally.tell.remote(part.number, outcome.statuses, True)
         stages = {"waiting": outcome.waiting_seconds, "model": outcome.model_seconds, "journal": outcome.journal_seconds}
         for stage, seconds in (stages | {"commit": outcome.commit_seconds, "all": outcome.seconds}).items():
-            _add(self.seconds, seconds, {"stage": stage})
+            _add(self.seconds, seconds, stage=stage)
         _add(self.starts, outcome.starts)
         return outcome
 
@@ -244,10 +245,10 @@ class _PartWorker:
         before = self.known[1] if self.known[0] == part else {}
         self.known = (part, told)
         for status, rows in told.items():
-            _add(self.rows, rows - before.get(status, 0), {"status": status})
+            _add(self.rows, rows - before.get(status, 0), status=status)
 
 
-def _add(counter: Counter, value: float, tags: dict[str, str] | None = None) -> None:
+def _add(counter: Counter, value: float, **tags: str) -> None:
     """Ray's counters refuse zero."""
     if value > 0:
         counter.inc(value, tags=tags)

@@ -15,6 +15,7 @@ from typing import Any
 
 import pyarrow as pa
 
+from ray_pipeline import events
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.formats.parquet import results_bytes, results_rows
 from ray_pipeline.delivery.journal import Journal
@@ -85,6 +86,7 @@ class Worker:
     def __init__(self, order: WorkOrder, tell: Tell = tell_nobody) -> None:
         settings = order.settings
         self.order, self.tell = order, tell
+        self.log = events.logger(actor="worker")
         self.output = Output(settings.output)
         policy = AddressPolicy.from_settings(settings.fetch, order.manifest_base, order.manifest_remote)
         self.fetcher = Fetcher(settings.fetch, policy)
@@ -104,6 +106,8 @@ class Worker:
             outcome.failure = f"{type(error).__name__}: {error}"
         outcome.seconds = time.monotonic() - started
         outcome.starts = self.model.starts - starts
+        log = self.log.info if outcome.committed else self.log.error
+        log("part_ended", **{name: value for name, value in outcome.__dict__.items() if value is not None})
         return outcome
 
     def close(self) -> None:
@@ -224,7 +228,11 @@ class _OpenPart:
         self.outcome.journal_seconds += time.monotonic() - started
         started = time.monotonic()
         try:
-            return self.worker.model.answer(asked)
+            answered = self.worker.model.answer(asked)
+            if answered.death is not None:
+                held = [row.number for row, _ in asked if row.number not in answered.rows]
+                self.worker.log.warning("model_process_died", part=self.part.number, rows=held, reason=answered.death.reason)
+            return answered
         except ModelUnavailable:
             self.journal.release([row.number for row, _ in asked])  # no model ever saw them
             raise

@@ -48,6 +48,7 @@ class RunSettings(Settings):
     idle_timeout_s: Annotated[float, Field(gt=0)] = Field(
         3600.0, description="a run in which no row ends for so long is broken off"
     )
+    log: str | None = Field(None, description="local file that gets the run's events, one JSON object per line; null = none")
     seed: int = Field(0, description="seed of everything that draws")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many rows of the manifest")
 

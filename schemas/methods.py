@@ -27,7 +27,9 @@ class RefineSettings(Settings):
         None, description="map pictures block by block where a side is longer than this (1024 as published); null = never"
     )
     gate: Annotated[float, Field(ge=0, le=1)] | None = Field(
-        None, description="do not zoom when the first answer's confidence is at least this; null = the family's default"
+        None,
+        description="do not zoom when the first answer's confidence is at least this, and let `auto` read no further "
+        "methods once a map's is; null = the family's default, 1 = always zoom by all",
     )
     first_answer: bool = Field(
         True, description="also answer before zooming: gives the baseline columns, the gate and the choice of the surer"
@@ -54,8 +56,10 @@ class SelectSettings(Settings):
     temperature: Annotated[float, Field(gt=0, le=5)] = Field(0.8, description="of the sampled candidates")
     top_p: Annotated[float, Field(gt=0, le=1)] = Field(0.95, description="nucleus of the sampled candidates")
     greedy_first: bool = Field(True, description="count the greedy answer among the candidates; false as published")
-    aggregate: Literal["mean", "zscore", "rank"] | None = Field(
-        None, description="how heads' entropies join in acs_free; null = zscore where the profile has statistics, else mean"
+    aggregate: Literal["mean", "zscore", "rank", "joint"] | None = Field(
+        None,
+        description="how heads' entropies join in acs_free; `joint` also counts attention in the box, likelihood and agreement, "
+        "as the profile weighs them; null = joint where the profile has weights, else zscore",
     )
     agreement: Annotated[float, Field(ge=0)] = Field(
         0.0, description="weight of agreement with the other candidates in acs_free, in standard deviations of the score"

@@ -25,8 +25,28 @@ class ProfiledHead(BaseModel):
     auroc: Annotated[float, Field(ge=0, le=1)]
 
 
+class JointScore(BaseModel):
+    """How much each of four costs counts in ACS-Free's joint score, none below 0.
+
+    `entropy`: mean z-score of the heads' entropy. `surprise`: nats by which attention misses the box, minus the logarithm of
+    its share inside, mean over the pointing heads. `likelihood`: minus the digits' mean log-probability. `agreement`: minus
+    the mean IoU with the other candidates.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    entropy: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    surprise: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    likelihood: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+    agreement: Annotated[float, Field(ge=0, allow_inf_nan=False)]
+
+
 class HeadProfile(BaseModel):
-    """The ACS profile of one model revision (ACS section 6, step 5). `model` names weights by their sha256."""
+    """The ACS profile of one model revision (ACS section 6, step 5). `model` names weights by their sha256.
+
+    `pointing` are heads whose attention lies inside good boxes; their `mu`, `sigma` and `auroc` are those of the surprise of
+    `joint`, which is this project's own and absent from profiles of the published form.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -39,9 +59,16 @@ class HeadProfile(BaseModel):
     calibrated_on: str
     date: str
     heads: tuple[ProfiledHead, ...]
+    pointing: tuple[ProfiledHead, ...] = ()
+    joint: JointScore | None = None
     regressor_layers: tuple[int, ...] = ()
+
+    @property
+    def head_layers(self) -> tuple[int, ...]:
+        """Every layer with a profiled head, ascending."""
+        return tuple(sorted({head.layer for head in (*self.heads, *self.pointing)}))
 
     @property
     def layers(self) -> tuple[int, ...]:
         """Every layer that any selector of this profile reads, ascending."""
-        return tuple(sorted({head.layer for head in self.heads} | set(self.regressor_layers)))
+        return tuple(sorted({*self.head_layers, *self.regressor_layers}))

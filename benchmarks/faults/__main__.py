@@ -12,6 +12,7 @@ from benchmarks.faults.figures import Figure, table
 
 # promise -> module of this folder with a `measure()`; imported when it is asked for
 PROMISES = {
+    "P1": "kills",
     "P5": "two_drivers",
     "P6": "tampering",
     "P9": "poison_pictures",

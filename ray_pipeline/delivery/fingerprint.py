@@ -29,6 +29,7 @@ FREE = frozenset(
         "run.call_timeout_s",
         "run.load_timeout_s",
         "run.idle_timeout_s",
+        "run.log",
     }
 )
 SHOWN = 80  # characters of a value in a line of `differences`

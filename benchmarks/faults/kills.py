@@ -1,0 +1,191 @@
+"""Kills at random moments, whole system: `python -m benchmarks.faults.kills [--kills 300] [--rows 5000]`.
+
+Two workers with the digest model; the victim is by turns the driver with everything it started (a machine going down), a
+worker, a model process or the node's raylet. The same command is run again until it ends well; then the next output folder
+is begun, until all kills are spent. A watcher opens every visible result file every 50 ms. The ledger of the model counts
+how often each row was computed.
+"""
+
+import argparse
+import collections
+import hashlib
+import json
+import os
+import random
+import shutil
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import suppress
+from pathlib import Path
+
+import pyarrow.parquet as pq
+
+from benchmarks.faults.figures import Figure, Figures, table
+from benchmarks.kill_once import Watcher
+from tests.faults.small_archive import SETTINGS, write_small_archive
+
+KINDS = ("worker", "driver", "model", "node")
+BATCH, PART_ROWS, ACTORS, PREFETCH = 8, 250, 2, 2
+DELAY_S = 0.004
+LONGEST_RUN_S = 600.0
+
+
+class Driver:
+    """One process of the command with a Ray of its own."""
+
+    def __init__(self, manifest: Path, output: Path, ledger: Path) -> None:
+        self.ray_folder = Path(tempfile.mkdtemp(prefix="rk-", dir="/tmp"))
+        options = ["--manifest", str(manifest), "--output", str(output), "--actors", str(ACTORS)]
+        for setting in (*SETTINGS, f"run.batch={BATCH}", f"run.part_rows={PART_ROWS}"):
+            options += ["--set", setting]
+        environment = {"RAY_TMPDIR": str(self.ray_folder), "HASH_MODEL_LEDGER": str(ledger), "HASH_MODEL_DELAY_S": str(DELAY_S)}
+        self.log = output.with_suffix(".log")
+        with open(self.log, "ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.faults.hash_job", *options],
+                stdout=log, stderr=log, env=os.environ | environment,
+            )  # fmt: skip
+
+    def processes(self) -> Iterator[tuple[int, str]]:
+        """Ids and titles of all processes of this Ray."""
+        for folder in Path("/proc").glob("[0-9]*"):
+            with suppress(OSError):
+                if any(os.readlink(link).startswith(str(self.ray_folder)) for link in (folder / "fd").iterdir()):
+                    yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
+
+    def victims(self, kind: str) -> list[int]:
+        """Processes whose death is of this kind; none while they are not there yet."""
+        marks = {"worker": "MapWorker", "model": "model_process_child", "node": "raylet/raylet "}
+        return [self.process.pid] if kind == "driver" else [pid for pid, title in self.processes() if marks[kind] in title]
+
+    def end(self) -> None:
+        """The machine goes down."""
+        self.process.kill()
+        self.process.wait()
+        while found := [pid for pid, _ in self.processes()]:
+            for pid in found:
+                with suppress(ProcessLookupError):
+                    os.kill(pid, signal.SIGKILL)
+            time.sleep(0.05)
+        shutil.rmtree(self.ray_folder, ignore_errors=True)
+
+
+class Campaign:
+    """All runs and kills, and what was seen."""
+
+    def __init__(self, folder: Path, rows: int, kills: int, seed: int) -> None:
+        self.folder, self.rows, self.left, self.random = folder, rows, kills, random.Random(seed)
+        self.manifest = write_small_archive(folder / "archive", rows)
+        self.kills: collections.Counter[str] = collections.Counter()
+        self.recomputed = self.lost = self.doubled = self.partial = self.looks = self.runs = self.given_up = 0
+        self.digests: set[str] = set()
+
+    def go(self) -> None:
+        """Run after run until every kill is spent; the last run ends undisturbed, and the first one has no kills at all."""
+        self._one_output(0)
+        while self.left:
+            self._one_output(self.random.randint(4, 12))
+            print(
+                f"  {sum(self.kills.values())} kills in {self.runs} runs, {self.recomputed} rows twice",
+                file=sys.stderr,
+                flush=True,
+            )
+
+    def _one_output(self, kills: int) -> None:
+        output, ledger = self.folder / f"out{self.runs}", self.folder / f"ledger{self.runs}"
+        watcher = Watcher(output / "results")
+        watcher.start()
+        kills = min(kills, self.left)
+        while True:
+            driver = Driver(self.manifest, output, ledger)
+            try:
+                kills -= self._killed(driver, kills)
+                code = driver.process.wait(LONGEST_RUN_S) if driver.process.poll() is None else driver.process.returncode
+            finally:
+                driver.end()
+            if code == 0:
+                break
+            if not kills and code not in (-signal.SIGKILL, 3):
+                raise RuntimeError(f"ended with {code}: {driver.log.read_text()[-2000:]}")
+        watcher.stop.set()
+        watcher.join()
+        self.runs += 1
+        self.partial, self.looks = self.partial + len(watcher.partial), self.looks + watcher.looks
+        self._count(output, ledger)
+        shutil.rmtree(output)
+
+    def _killed(self, driver: Driver, most: int) -> int:
+        """Kill in this process of the command until it ends or the kills are spent; how many."""
+        killed = 0
+        while killed < most and driver.process.poll() is None:
+            kind = KINDS[sum(self.kills.values()) % len(KINDS)]
+            if not self._waited(driver, self.random.uniform(0.0, 4.0)):
+                break
+            found = driver.victims(kind)
+            if not found:
+                time.sleep(0.1)
+                continue
+            with suppress(ProcessLookupError):
+                os.kill(self.random.choice(found), signal.SIGKILL)
+            killed, self.left = killed + 1, self.left - 1
+            self.kills[kind] += 1
+            if kind in ("driver", "node"):  # without its raylet the driver may wait long for what has gone
+                time.sleep(self.random.uniform(0.0, 1.0))
+                driver.end()
+        return killed
+
+    def _waited(self, driver: Driver, seconds: float) -> bool:
+        """Wait so long after the workers are there; False if the command ended before."""
+        while not driver.victims("model"):
+            if driver.process.poll() is not None:
+                return False
+            time.sleep(0.1)
+        time.sleep(seconds)
+        return driver.process.poll() is None
+
+    def _count(self, output: Path, ledger: Path) -> None:
+        found = pq.read_table(output / "results")
+        ids = found["id"].to_pylist()
+        self.lost += self.rows - len(set(ids))
+        self.doubled += len(ids) - len(set(ids))
+        self.given_up += sum(status != "ok" for status in found["status"].to_pylist())
+        parts = b"".join(path.read_bytes() for path in sorted((output / "results").iterdir()))
+        self.digests.add(hashlib.sha256(parts).hexdigest())
+        self.recomputed += len(ledger.read_text().splitlines()) - self.rows
+
+
+def measure(kills: int = 300, rows: int = 5000, seed: int = 0) -> Figures:
+    """Rows lost, doubled, recomputed; partial files; different results."""
+    with tempfile.TemporaryDirectory() as name:
+        campaign = Campaign(Path(name), rows, kills, seed)
+        campaign.go()
+    n = sum(campaign.kills.values())
+    print("kills: " + ", ".join(f"{kind} {count}" for kind, count in sorted(campaign.kills.items())), f"in {campaign.runs} runs")
+    return [
+        Figure("kills: rows lost", campaign.lost, 0, n),
+        Figure("kills: rows doubled", campaign.doubled, 0, n),
+        Figure("kills: rows given up", campaign.given_up, 0, n),
+        Figure(f"kills: partial files in {campaign.looks} looks", campaign.partial, 0, n),
+        Figure("kills: different results", len(campaign.digests), 1, n),
+        Figure("kills: rows recomputed a kill, mean", campaign.recomputed / max(n, 1), 2 * BATCH * PREFETCH, n),
+    ]
+
+
+def main(argv: list[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--kills", type=int, default=300)
+    parser.add_argument("--rows", type=int, default=5000)
+    parser.add_argument("--seed", type=int, default=0)
+    options = parser.parse_args(argv)
+    figures = measure(options.kills, options.rows, options.seed)
+    print(table("P1 kills", figures))
+    print(json.dumps({one.name: round(one.value, 3) for one in figures}))
+    return 0 if all(one.held for one in figures) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
