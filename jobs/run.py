@@ -20,7 +20,7 @@ from ray_pipeline import events
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
-from ray_pipeline.delivery.index import build_index, write_index
+from ray_pipeline.delivery.index import complete
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
 from ray_pipeline.models.families import check_family
 from ray_pipeline.models.profiles import profile_digests
@@ -237,12 +237,12 @@ def _finish(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> 
     if lost or stale:
         return INCOMPLETE
     try:
-        index = build_index(prepared.output, prepared.parts, prepared.manifest.digest, prepared.fingerprint)
+        index = complete(prepared.output, prepared.parts, prepared.manifest.digest, prepared.fingerprint)
     except (PartUnreadable, FileNotFoundError) as error:
         print(f"the audit does not balance: {error}", file=sys.stderr)
         return INCOMPLETE
-    write_index(prepared.output, index)
     prepared.output.clean_staging()
+    prepared.output.clean_journals()
     return _verdict(prepared, index)
 
 

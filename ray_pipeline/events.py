@@ -16,6 +16,7 @@ import os
 import sys
 import traceback
 from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -32,7 +33,11 @@ LONGEST_LINE = 16_000  # below what a pipe or an appended file takes in one piec
 
 
 def logger(file: Path | None = None, **facts: Any) -> FilteringBoundLogger:
-    """A log that adds `facts` to every line. Lines go to stderr, or to the end of a file that may not be there yet."""
+    """A log that adds `facts` to every line. Lines go to stderr, or to the end of a file that may not be there yet.
+
+    Raises:
+        OSError: the file cannot be opened. Once it could, nothing that happens to it disturbs the work: lines go to stderr.
+    """
     steps: list[Processor] = [structlog.processors.add_log_level, _with_exception, _line]
     made: FilteringBoundLogger = structlog.wrap_logger(
         _Lines(file), processors=steps, wrapper_class=structlog.make_filtering_bound_logger(logging.INFO), **facts
@@ -55,18 +60,34 @@ class _Lines:
     def __init__(self, file: Path | None) -> None:
         self.file = file
 
+        if file is not None:
+            os.close(_opened(file))
+
     def msg(self, line: str) -> None:
+        try:
+            self._write(line + "\n")
+        except (OSError, ValueError):  # a full disk, a closed stderr
+            self.file = None
+            with suppress(OSError, ValueError):
+                self._write(line + "\n")
+
+    def _write(self, line: str) -> None:
         if self.file is None:
-            sys.stderr.write(line + "\n")
+            sys.stderr.write(line)
             sys.stderr.flush()
             return
-        descriptor = os.open(self.file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
+        descriptor = _opened(self.file)
         try:
-            os.write(descriptor, (line + "\n").encode("ascii"))
+            os.write(descriptor, line.encode("ascii"))
         finally:
             os.close(descriptor)
 
     debug = info = warning = error = critical = exception = log = msg
+
+
+def _opened(file: Path) -> int:
+    """A descriptor for one line: whoever moves or cuts the file may do so at any time. A link is not followed."""
+    return os.open(file, os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC | os.O_NOFOLLOW, 0o644)
 
 
 def _with_exception(_: WrappedLogger, method: str, fields: EventDict) -> EventDict:

@@ -32,7 +32,8 @@ _SHAPES = re.compile(
     r"-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----[\s\S]*?(?:-----END [A-Z ]{0,40}-----|$)"
     r"|\b(?:A3T[A-Z0-9]|AKIA|ASIA|AGPA|AIDA|AROA|ABIA|ACCA)[A-Z0-9]{16}\b"  # AWS access keys
     r"|(?<![A-Za-z0-9/+=.])(?!(?:[A-Za-z0-9+]{0,40}/){3})"
-    r"(?=[a-z0-9/+]{0,39}[A-Z])(?=[A-Z0-9/+]{0,39}[a-z])(?=[A-Za-z/+]{0,39}[0-9])[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"  # and their secrets; what has more slashes is a path
+    r"(?=[a-z0-9/+]{0,39}[A-Z])(?=[A-Z0-9/+]{0,39}[a-z])(?=[A-Za-z/+]{0,39}[0-9])"
+    r"[A-Za-z0-9/+]{40}(?![A-Za-z0-9/+=])"  # and their secrets; what has more slashes is a path
     r"|\beyJ[\w-]{8,}\.[\w-]{1,}(?:\.[\w-]*)?"  # web tokens
     r"|\b(?:hf_|gh[oprsu]_|github_pat_|glpat-|sk-|xox[abprs]-|ya29\.|AIza)[\w.-]{16,}"
 )

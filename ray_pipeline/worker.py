@@ -148,6 +148,8 @@ class _OpenPart:
 
     def work(self) -> None:
         """Do what is missing of the part and commit it."""
+        if self._committed_by_another():
+            return
         recovered = self.journal.read()
         done = self._kept() | self._usable(recovered.rows)
         self.outcome.recovered = len(done)
@@ -161,6 +163,16 @@ class _OpenPart:
             done |= new
             self._count(new.values())
         self._commit([done[row.number] | row.extra for row in self.rows])
+
+    def _committed_by_another(self) -> bool:
+        """A worker that died between its commit and its word to Ray, or another driver: their file stands."""
+        name = f"results/{self.part.name}"
+        if self.worker.order.retry_failed or not self.worker.output.exists(name):
+            return False
+        self._count(results_rows(self.worker.output.read(name)))
+        self.outcome.recovered, self.outcome.committed = len(self.rows), True
+        self.journal.clear()
+        return True
 
     def _usable(self, journalled: dict[int, Row]) -> dict[int, Row]:
         """Rows that an earlier worker finished; where failures are retried, not those that failed passingly."""

@@ -13,8 +13,10 @@ from benchmarks.faults.figures import Figure, table
 # promise -> module of this folder with a `measure()`; imported when it is asked for
 PROMISES = {
     "P1": "kills",
+    "P3": "journal_kills",
     "P5": "two_drivers",
     "P6": "tampering",
+    "P7": "same_bytes",
     "P9": "poison_pictures",
     "P10": "poison_rows",
     "P12": "weather",
@@ -24,7 +26,7 @@ PROMISES = {
     "P20": "texts",
     "P23": "secrets",
 }
-ALSO = {"P11": "P10", "P13": "P12", "P16": "P9", "P18": "P9", "P21": "P20", "P22": "P20", "P3": "P1", "P2": "P1"}
+ALSO = {"P11": "P10", "P13": "P12", "P16": "P9", "P18": "P9", "P21": "P20", "P22": "P20", "P2": "P1"}
 
 
 def main(argv: list[str] | None = None) -> int:

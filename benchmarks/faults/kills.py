@@ -14,16 +14,15 @@ import os
 import random
 import shutil
 import signal
-import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Iterator
 from contextlib import suppress
 from pathlib import Path
 
 import pyarrow.parquet as pq
 
+from benchmarks.faults.driver import Driver
 from benchmarks.faults.figures import Figure, Figures, table
 from benchmarks.kill_once import Watcher
 from tests.faults.small_archive import SETTINGS, write_small_archive
@@ -31,47 +30,8 @@ from tests.faults.small_archive import SETTINGS, write_small_archive
 KINDS = ("worker", "driver", "model", "node")
 BATCH, PART_ROWS, ACTORS, PREFETCH = 8, 250, 2, 2
 DELAY_S = 0.004
+RUN = (*SETTINGS, f"run.batch={BATCH}", f"run.part_rows={PART_ROWS}")
 LONGEST_RUN_S = 600.0
-
-
-class Driver:
-    """One process of the command with a Ray of its own."""
-
-    def __init__(self, manifest: Path, output: Path, ledger: Path) -> None:
-        self.ray_folder = Path(tempfile.mkdtemp(prefix="rk-", dir="/tmp"))
-        options = ["--manifest", str(manifest), "--output", str(output), "--actors", str(ACTORS)]
-        for setting in (*SETTINGS, f"run.batch={BATCH}", f"run.part_rows={PART_ROWS}"):
-            options += ["--set", setting]
-        environment = {"RAY_TMPDIR": str(self.ray_folder), "HASH_MODEL_LEDGER": str(ledger), "HASH_MODEL_DELAY_S": str(DELAY_S)}
-        self.log = output.with_suffix(".log")
-        with open(self.log, "ab") as log:
-            self.process = subprocess.Popen(
-                [sys.executable, "-m", "tests.faults.hash_job", *options],
-                stdout=log, stderr=log, env=os.environ | environment,
-            )  # fmt: skip
-
-    def processes(self) -> Iterator[tuple[int, str]]:
-        """Ids and titles of all processes of this Ray."""
-        for folder in Path("/proc").glob("[0-9]*"):
-            with suppress(OSError):
-                if any(os.readlink(link).startswith(str(self.ray_folder)) for link in (folder / "fd").iterdir()):
-                    yield int(folder.name), (folder / "cmdline").read_bytes().replace(b"\0", b" ").decode(errors="replace")
-
-    def victims(self, kind: str) -> list[int]:
-        """Processes whose death is of this kind; none while they are not there yet."""
-        marks = {"worker": "MapWorker", "model": "model_process_child", "node": "raylet/raylet "}
-        return [self.process.pid] if kind == "driver" else [pid for pid, title in self.processes() if marks[kind] in title]
-
-    def end(self) -> None:
-        """The machine goes down."""
-        self.process.kill()
-        self.process.wait()
-        while found := [pid for pid, _ in self.processes()]:
-            for pid in found:
-                with suppress(ProcessLookupError):
-                    os.kill(pid, signal.SIGKILL)
-            time.sleep(0.05)
-        shutil.rmtree(self.ray_folder, ignore_errors=True)
 
 
 class Campaign:
@@ -101,7 +61,8 @@ class Campaign:
         watcher.start()
         kills = min(kills, self.left)
         while True:
-            driver = Driver(self.manifest, output, ledger)
+            noted = {"HASH_MODEL_LEDGER": str(ledger), "HASH_MODEL_DELAY_S": str(DELAY_S)}
+            driver = Driver("tests.faults.hash_job", self.manifest, output, ACTORS, RUN, noted)
             try:
                 kills -= self._killed(driver, kills)
                 code = driver.process.wait(LONGEST_RUN_S) if driver.process.poll() is None else driver.process.returncode

@@ -48,12 +48,18 @@ class Output:
     def supersede(self, name: str, data: bytes) -> None:
         """Put a recomputed part in the place of the old one, whole at every moment; only while the folder is reopened.
 
+        An index that another driver committed in that same instant vouches for the old bytes, and is withdrawn again.
+
         Raises:
             ValueError: index.json is there, which vouches for the old bytes.
         """
         if self.exists("index.json"):
             raise ValueError(f"{name!r} is vouched for by index.json; the folder must be reopened first")
+        self.fail_points.reach("supersede.before")
         self._store.replace(_checked(name), data)
+        self.fail_points.reach("supersede.after")
+        if self.exists("index.json"):
+            self.reopen()
 
     def replace(self, name: str, data: bytes) -> None:
         """Write metrics.json or run.json anew; a reader sees the old file or the new one, never a mixture."""

@@ -16,6 +16,8 @@ NAMES = (
     "journal.before_write",
     "journal.middle",
     "journal.after_sync",
+    "supersede.before",
+    "supersede.after",
     "index.before",
     "index.after",
     "recover.scan",

@@ -6,7 +6,7 @@
 
 import json
 from collections import Counter
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from ray_pipeline.delivery.commit import Output
@@ -15,6 +15,7 @@ from ray_pipeline.delivery.fingerprint import fingerprint_digest
 from schemas.manifest import Part
 
 INDEX_VERSION = 1
+TRIES = 5
 
 
 def build_index(output: Output, parts: Iterable[Part], manifest_digest: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
@@ -58,6 +59,29 @@ def write_index(output: Output, index: Mapping[str, Any]) -> bool:
     created = output.create("index.json", index_bytes(index))
     output.fail_points.reach("index.after")
     return created
+
+
+def complete(output: Output, parts: Sequence[Part], manifest_digest: str, fingerprint: Mapping[str, Any]) -> dict[str, Any]:
+    """Measure the parts and commit their index; it vouches for what is there, even if another driver recomputes parts.
+
+    Raises:
+        FileNotFoundError: a part is not committed.
+        PartUnreadable: a part cannot be read, or is not as planned.
+        OSError: other drivers keep changing the parts.
+    """
+    for _ in range(TRIES):
+        index = build_index(output, parts, manifest_digest, fingerprint)
+        if write_index(output, index) or _standing(output) == index_bytes(index):
+            return index
+        output.reopen()  # the index of another driver, from before a part was recomputed
+    raise OSError(f"{output.uri}: parts change while they are measured; expected one run on this folder at a time")
+
+
+def _standing(output: Output) -> bytes | None:
+    try:
+        return output.read("index.json")
+    except FileNotFoundError:
+        return None
 
 
 def index_bytes(index: Mapping[str, Any]) -> bytes:

@@ -17,7 +17,7 @@ from ray_pipeline.delivery.trail import Trail
 
 FOLDER = ".journal"
 NAME = re.compile(r"(part-[0-9]{5,18})\.([0-9a-f]{32})\.jsonl", re.ASCII)
-# The data and the length of the file, without its time stamps: a fifth of a millisecond where fsync takes four.
+# The data and the length of the file are what counts; fsync writes its time stamps as well.
 _sync_data = getattr(os, "fdatasync", os.fsync)
 
 

@@ -18,7 +18,7 @@ from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.committed_part import PartUnreadable
 from ray_pipeline.delivery.fingerprint import fingerprint
 from ray_pipeline.delivery.formats.parquet import results_bytes
-from ray_pipeline.delivery.index import build_index, index_bytes, write_index
+from ray_pipeline.delivery.index import build_index, complete, index_bytes, write_index
 from ray_pipeline.delivery.rows import PictureFacts, failed_row, ok_row
 from schemas.job import JobSettings
 from schemas.manifest import ManifestRow, Part
@@ -95,6 +95,39 @@ def test_the_index_is_committed_once(sound: Path, folder: Path) -> None:
     assert index_bytes(again) == output.read("index.json")
     assert not write_index(output, {**again, "rows": 0})
     assert audit(folder) == []
+
+
+def test_an_index_from_before_a_part_was_computed_again_is_replaced(folder: Path) -> None:
+    output = Output(str(folder))
+    old = output.read("index.json")
+    assert index_bytes(complete(output, PARTS, DIGEST, FACTS)) == output.read("index.json") == old
+    rows = [result(number) | {"error": "other"} for number in range(14, 17)]
+    output.reopen()
+    output.supersede("results/part-00002.parquet", results_bytes(rows, SHELF))
+    output.create("index.json", old)  # by a driver that measured the part before
+    assert audit(folder)
+    complete(output, PARTS, DIGEST, FACTS)
+    assert audit(folder) == [] and output.read("index.json") != old
+
+
+def test_an_index_that_comes_while_a_part_is_replaced_is_withdrawn(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output, other = Output(str(folder)), Output(str(folder))
+    old, name = output.read("index.json"), "results/part-00002.parquet"
+    with pytest.raises(ValueError, match=r"vouched for by index.json"):
+        output.supersede(name, b"new")
+    output.reopen()
+    replace = output._store.replace
+    monkeypatch.setattr(output._store, "replace", lambda *new: (other.create("index.json", old), replace(*new)))
+    output.supersede(name, b"new")
+    assert output.read(name) == b"new" and not output.exists("index.json")
+
+
+def test_parts_that_never_rest_have_no_index(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    output = Output(str(folder))
+    monkeypatch.setattr(output, "create", lambda *_: False)
+    monkeypatch.setattr(output, "reopen", lambda: None)
+    with pytest.raises(OSError, match="one run on this folder at a time"):
+        complete(output, PARTS, DIGEST, FACTS | {"other": 1})
 
 
 @pytest.mark.parametrize(
