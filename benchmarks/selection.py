@@ -2,7 +2,8 @@
 
 Accuracy of the embedded model, as many pictures of small, medium and large text each:
 FOCUS     texts read exactly, and processor time against no zoom, one method after the other on every picture: without
-          zoom, by each method, by their mixture, and by the mixture behind the model's own gate.
+          zoom, by each method, by their mixture, and by the mixture behind the model's own gate, which also leaves
+          methods unread once a map is clear.
 regions   counting questions with one and with three crops; what is counted was never part of this model's training.
 CHOOSE    boxes of texts (median 0.4, 1.5 and 6.5 % of the picture), shown whole: the greedy answer, every selector and the
           best of all, on one pool of candidates per question. "Zoomed" is the same, always behind the crop, on 25 a size.
@@ -119,7 +120,7 @@ def print_focus(read: dict[str, Read], count: int) -> None:
         )
     for gate in GATES:
         share, cost = read["auto"].behind(gate, read["none"])
-        print(f"  auto behind a gate of {gate}, by its first answers: exact {share:.3f}, cost {cost:.2f} of ungated")
+        print(f"  auto behind a gate of {gate} on first answers alone: exact {share:.3f}, cost {cost:.2f} of ungated")
     best = max(SINGLE, key=lambda name: fmean(read[name].exact))
     difference, low, high = bootstrap(read["auto"].exact, read[best].exact)
     print(f"  auto over {best}, the best of its methods: {difference:+.3f}, 95 % interval {low:+.3f} to {high:+.3f}", flush=True)

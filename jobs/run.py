@@ -238,7 +238,7 @@ def _finish(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> 
         return INCOMPLETE
     try:
         index = complete(prepared.output, prepared.parts, prepared.manifest.digest, prepared.fingerprint)
-    except (PartUnreadable, FileNotFoundError) as error:
+    except (PartUnreadable, OSError) as error:
         print(f"the audit does not balance: {error}", file=sys.stderr)
         return INCOMPLETE
     prepared.output.clean_staging()

@@ -1,5 +1,6 @@
 """Which image addresses may be opened. Decided on the parsed address, and the parsed address is what gets opened."""
 
+import ipaddress
 import os
 import posixpath
 import re
@@ -195,13 +196,22 @@ def _host_and_port(uri: str, authority: str, default_port: int) -> tuple[str, in
     host, port = found[1], int(found[2] or default_port)
     if not 0 < port < 65536:
         raise _denied(uri, "odd host or port")
-    if _IPV6.fullmatch(host):
-        return host[1:-1], port
     last = host.rstrip(".").rpartition(".")[2]
-    numeric = last.isdigit() or last.startswith("0x")
-    if not (_IPV4.fullmatch(host) if numeric else _HOST_NAME.fullmatch(host)):
+    numeric = last.isdigit() or last.startswith("0x") or host.startswith("[")
+    if not (_is_plain_number(host) if numeric else _HOST_NAME.fullmatch(host)):
         raise _denied(uri, "odd host or port")
-    return host.rstrip("."), port
+    return host.strip("[]").rstrip("."), port
+
+
+def _is_plain_number(host: str) -> bool:
+    """Four decimal parts, or hexadecimal ones in brackets: what every parser reads alike."""
+    if not (_IPV4.fullmatch(host) or _IPV6.fullmatch(host)):
+        return False
+    try:
+        ipaddress.ip_address(host.strip("[]"))
+    except ValueError:
+        return False
+    return True
 
 
 def _denied(uri: str, reason: str) -> RowFailure:

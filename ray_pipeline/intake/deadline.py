@@ -1,11 +1,14 @@
 """A moment by which work must end, and what to cut off when it has not."""
 
+import contextlib
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Generic, TypeVar
 
 T = TypeVar("T")
+
+_STANDING_CHECK_S = 0.1
 
 
 class Expired(Exception):
@@ -13,21 +16,52 @@ class Expired(Exception):
 
 
 class Deadline:
-    """`seconds` from now. Workers register how a blocking call of theirs can be cut from outside."""
+    """`seconds` of own time from now, and at most `spare_s` more during which the clock stood still.
 
-    def __init__(self, seconds: float) -> None:
+    Workers register how a blocking call of theirs can be cut from outside.
+    """
+
+    def __init__(self, seconds: float, spare_s: float = 0.0) -> None:
         self._end_s = time.monotonic() + seconds
+        self._last_end_s = self._end_s + spare_s
+        self._standing_since_s: float | None = None
         self._cuts: list[Callable[[], None]] = []
         self._over = threading.Event()
         self._lock = threading.Lock()
 
     def remaining_s(self) -> float:
-        """Seconds left, 0 when over."""
-        return 0.0 if self._over.is_set() else max(0.0, self._end_s - time.monotonic())
+        """Seconds left, 0 when over. Does not shrink while the clock stands, until the spare time is used up."""
+        with self._lock:
+            now_s = time.monotonic()
+            return 0.0 if self._over.is_set() else max(0.0, self._end_at(now_s) - now_s)
+
+    def most_s(self) -> float:
+        """Seconds left if all of the spare time were used."""
+        return 0.0 if self._over.is_set() else max(0.0, self._last_end_s - time.monotonic())
+
+    @contextlib.contextmanager
+    def standing(self) -> Iterator[None]:
+        """The clock stands: what is waited for is not the work's fault. Not to be nested."""
+        self._standing_since_s = time.monotonic()
+        try:
+            yield
+        finally:
+            with self._lock:
+                self._end_s, self._standing_since_s = self._end_at(time.monotonic()), None
+
+    def give_back(self, seconds: float) -> None:
+        """Count `seconds` that have passed as if the clock had stood."""
+        with self._lock:
+            self._end_s = min(self._end_s + seconds, self._last_end_s)
 
     def sleep(self, seconds: float) -> None:
         """Wait, but not past the end; giving up early is the caller's business."""
         self._over.wait(min(seconds, self.remaining_s()))
+
+    def sleep_standing(self, seconds: float) -> None:
+        """Wait while the clock stands, but not past the very end."""
+        with self.standing():
+            self._over.wait(min(seconds, self.most_s()))
 
     def on_expiry(self, cut: Callable[[], None]) -> None:
         """Have `cut` called when time is up; at once if it is already."""
@@ -44,6 +78,18 @@ class Deadline:
             cuts, self._cuts = self._cuts, []
         for cut in cuts:
             cut()
+
+    def wait_for(self, done: threading.Event) -> bool:
+        """Whether `done` was set in time."""
+        while remaining_s := self.remaining_s():
+            # While the clock stands, a small rest would have this loop spin.
+            if done.wait(remaining_s if self._standing_since_s is None else max(_STANDING_CHECK_S, remaining_s)):
+                return True
+        return done.is_set()
+
+    def _end_at(self, now_s: float) -> float:
+        since_s = self._standing_since_s
+        return self._end_s if since_s is None else min(self._end_s + now_s - since_s, self._last_end_s)
 
 
 class _Outcome(Generic[T]):
@@ -86,7 +132,7 @@ class Workers:
         except RuntimeError:
             self._places.release()
             raise
-        if not outcome.done.wait(deadline.remaining_s()):
+        if not deadline.wait_for(outcome.done):
             deadline.expire()
             raise Expired
         if outcome.error is not None:

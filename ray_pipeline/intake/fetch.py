@@ -1,25 +1,28 @@
 """An image's address → its bytes, within size, time and retry limits."""
 
+import contextlib
 import errno
-import http.client
+import io
 import os
-import ssl
 import stat
+import threading
+from collections.abc import Iterator
 
 import fsspec
 import tenacity
 
 from ray_pipeline.intake.addresses import Address, AddressPolicy
 from ray_pipeline.intake.deadline import Deadline, Expired, Workers
+from ray_pipeline.intake.host import Hosts
 from ray_pipeline.intake.objects import ObjectStore
-from ray_pipeline.intake.passing import PassingFailure
-from ray_pipeline.intake.redaction import redacted, redacted_text
-from ray_pipeline.intake.web import get
+from ray_pipeline.intake.passing import PassingFailure, sorted_failures
+from ray_pipeline.intake.redaction import named, redacted
+from ray_pipeline.intake.web import Limits, get
 from schemas.job import FetchSettings
 from schemas.status import RowFailure, Status
 
 _CHUNK_BYTES = 1 << 20
-_MOST_THREADS = 64
+_FEWEST_THREADS = 64
 _FIRST_WAIT_S = 0.25
 _LONGEST_WAIT_S = 10.0
 _UNUSABLE = (errno.EACCES, errno.EPERM, errno.ENXIO, errno.ENODEV, errno.ELOOP, errno.ENAMETOOLONG)
@@ -30,64 +33,91 @@ class Fetcher:
 
     def __init__(self, settings: FetchSettings, policy: AddressPolicy) -> None:
         self._settings, self._policy = settings, policy
-        self._workers = Workers(_MOST_THREADS)
+        self._workers = Workers(max(_FEWEST_THREADS, 2 * settings.concurrency))
         # A single stall must leave time for another try.
-        self._step_s = max(0.05, settings.timeout_s / min(3, settings.attempts))
-        self._objects = ObjectStore(self._step_s)
+        step_s = max(0.05, settings.timeout_s / min(3, settings.attempts))
+        self._limits = Limits(settings.max_bytes, step_s)
+        self._objects = ObjectStore(step_s)
+        self._hosts = Hosts(settings.concurrency, step_s, settings.outage_s)
+        self._lock, self._closed, self._open = threading.Lock(), False, set[Deadline]()
+
+    def close(self) -> None:
+        """End what is under way, from any thread, with a status that may pass; nothing is fetched afterwards."""
+        with self._lock:
+            self._closed, under_way = True, list(self._open)
+        for deadline in under_way:
+            deadline.expire()
 
     def fetch(self, image_uri: str) -> bytes:
         """The file's bytes, at most `max_bytes`. An empty file is fetched fine.
 
         Raises:
             RowFailure: fetch_denied, fetch_not_found, fetch_timeout, fetch_too_large or fetch_failed, never later
-                than `timeout_s` from now, tries and waits included.
+                than `timeout_s` from now, tries included, plus at most `outage_s` of waiting for the host.
         """
-        deadline = Deadline(self._settings.timeout_s)
         try:
-            return self._workers.run(deadline, lambda: self._read_with_retries(image_uri, deadline))
+            with self._noted(Deadline(self._settings.timeout_s, self._settings.outage_s)) as deadline:
+                return self._workers.run(deadline, lambda: self._read_with_retries(image_uri, deadline))
         except Expired:
-            message = f"{redacted(image_uri)}: not read within {self._settings.timeout_s:g} s"
-            raise RowFailure(Status.FETCH_TIMEOUT, message) from None
+            raise RowFailure(Status.FETCH_TIMEOUT, f"{redacted(image_uri)}: not read within {self._patience()}") from None
         except PassingFailure as failure:
             raise RowFailure(failure.status, failure.message) from None
         except RowFailure:
             raise
         except Exception as error:  # the one broad catch of this stage: whatever a row does, it costs that row
-            raise RowFailure(Status.FETCH_FAILED, f"{redacted(image_uri)}: {_named(error)}") from None
+            raise RowFailure(Status.FETCH_FAILED, f"{redacted(image_uri)}: {named(error)}") from None
+
+    @contextlib.contextmanager
+    def _noted(self, deadline: Deadline) -> Iterator[Deadline]:
+        with self._lock:
+            if self._closed:
+                raise Expired
+            self._open.add(deadline)
+        try:
+            yield deadline
+        finally:
+            with self._lock:
+                self._open.discard(deadline)
+
+    def _patience(self) -> str:
+        if self._closed:
+            return "the time until the end of work"
+        return f"{self._settings.timeout_s:g} s, or its host was out for {self._settings.outage_s:g} s"
 
     def _read_with_retries(self, image_uri: str, deadline: Deadline) -> bytes:
         address = self._policy.resolve(image_uri)
         tries = tenacity.Retrying(
             retry=tenacity.retry_if_exception_type(PassingFailure),
-            stop=lambda tried: tried.attempt_number >= self._settings.attempts or _asked_wait_s(tried) >= deadline.remaining_s(),
-            wait=_full_jitter,
+            stop=lambda tried: tried.attempt_number >= self._settings.attempts or _failure(tried).wait_s >= deadline.most_s(),
+            wait=tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S),
+            before_sleep=lambda tried: _wait_as_asked(_failure(tried), deadline),
             sleep=deadline.sleep,
             reraise=True,
         )
-        return tries(self._read_once, address, deadline)
+        return tries(self._read_in_any_weather, address, deadline)
 
-    def _read_once(self, address: Address, deadline: Deadline) -> bytes:
-        """One try, with every failure sorted into final (RowFailure) and passing."""
-        try:
-            return self._read(address, deadline)
-        except (RowFailure, PassingFailure):
-            raise
-        except TimeoutError as error:
-            raise PassingFailure(Status.FETCH_TIMEOUT, f"{address.shown}: no answer in time") from error
-        except ssl.SSLCertVerificationError as error:
-            raise RowFailure(Status.FETCH_FAILED, f"{address.shown}: {_named(error)}") from error
-        except (OSError, http.client.HTTPException) as error:
-            raise PassingFailure(Status.FETCH_FAILED, f"{address.shown}: {_named(error)}") from error
+    def _read_in_any_weather(self, address: Address, deadline: Deadline) -> bytes:
+        """One try. A host that is out is waited for, and what failed meanwhile does not count."""
+        while True:
+            try:
+                with sorted_failures(address.shown):
+                    return self._read(address, deadline)
+            except PassingFailure as failure:
+                if failure.origin is None or not failure.origin.out(deadline):
+                    raise
+                if out := failure.origin.given_up():
+                    raise RowFailure(failure.status, f"{failure.message}; {out}") from failure
+                deadline.give_back(failure.took_s)
 
     def _read(self, address: Address, deadline: Deadline) -> bytes:
-        most = self._settings.max_bytes
         if address.scheme == "file":
-            return read_local(address, self._policy, deadline, most)
+            return read_local(address, self._policy, deadline, self._limits.max_bytes)
         if address.scheme == "memory":
-            return _read_memory(address, most)
+            return _read_memory(address, self._limits.max_bytes)
         if address.scheme == "s3":
-            return self._objects.read(address, deadline, most)
-        return get(address, self._policy, deadline, most, self._step_s)
+            bucket = self._hosts[f"s3://{address.place.partition('/')[0]}"]
+            return bucket.ask(deadline, address, lambda key, until: self._objects.read(key, until, self._limits.max_bytes))
+        return get(address, self._policy, deadline, self._limits, self._hosts)
 
 
 def read_local(address: Address, policy: AddressPolicy, deadline: Deadline, max_bytes: int) -> bytes:
@@ -103,7 +133,7 @@ def read_local(address: Address, policy: AddressPolicy, deadline: Deadline, max_
         raise RowFailure(Status.FETCH_NOT_FOUND, f"{address.shown}: no such file") from None
     except OSError as error:
         if error.errno in _UNUSABLE:
-            raise RowFailure(Status.FETCH_DENIED, f"{address.shown}: {_named(error)}") from None
+            raise RowFailure(Status.FETCH_DENIED, f"{address.shown}: {named(error)}") from None
         raise
     try:
         state = os.fstat(descriptor)
@@ -118,14 +148,14 @@ def read_local(address: Address, policy: AddressPolicy, deadline: Deadline, max_
 
 
 def _read_open(descriptor: int, address: Address, deadline: Deadline, max_bytes: int) -> bytes:
-    body = bytearray()
-    while chunk := os.read(descriptor, min(_CHUNK_BYTES, max_bytes + 1 - len(body))):
-        body += chunk
-        if len(body) > max_bytes:  # it grew while it was read, or it never said its size
+    body = io.BytesIO()  # its value is no second copy
+    while chunk := os.read(descriptor, min(_CHUNK_BYTES, max_bytes + 1 - body.tell())):
+        body.write(chunk)
+        if body.tell() > max_bytes:  # it grew while it was read, or it never said its size
             raise RowFailure(Status.FETCH_TOO_LARGE, f"{address.shown}: more than {max_bytes} bytes")
         if not deadline.remaining_s():
             raise TimeoutError
-    return bytes(body)
+    return body.getvalue()
 
 
 def _read_memory(address: Address, max_bytes: int) -> bytes:
@@ -140,20 +170,14 @@ def _read_memory(address: Address, max_bytes: int) -> bytes:
     return body
 
 
-_jitter = tenacity.wait_random_exponential(multiplier=_FIRST_WAIT_S, max=_LONGEST_WAIT_S)
+def _wait_as_asked(failure: PassingFailure, deadline: Deadline) -> None:
+    """What the server asked for, and for a retry to be allowed; the jitter comes on top."""
+    if failure.wait_s:
+        deadline.sleep_standing(failure.wait_s)
+    if failure.origin is not None:
+        failure.origin.pay(deadline)
 
 
-def _full_jitter(state: tenacity.RetryCallState) -> float:
-    """Seconds: uniform below a doubling limit, but at least what the server asked for."""
-    return max(_asked_wait_s(state), _jitter(state))
-
-
-def _asked_wait_s(state: tenacity.RetryCallState) -> float:
+def _failure(state: tenacity.RetryCallState) -> PassingFailure:
     failure = state.outcome.exception() if state.outcome else None
-    return failure.wait_s if isinstance(failure, PassingFailure) else 0.0
-
-
-def _named(error: BaseException) -> str:
-    """`TypeName: text` without secrets; an OSError's own file name adds nothing to the address."""
-    text = error.strerror if isinstance(error, OSError) and error.strerror else str(error)
-    return f"{type(error).__name__}: {redacted_text(text)}" if text else type(error).__name__
+    return failure if isinstance(failure, PassingFailure) else PassingFailure(Status.FETCH_FAILED, "")

@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from ray_pipeline.intake.manifest_columns import Columns, chosen_columns
-from ray_pipeline.intake.manifest_files import find_files, store_of
+from ray_pipeline.intake.manifest_files import ManifestFiles, find_files, store_of
 from ray_pipeline.intake.manifest_refused import ManifestRefused
 from ray_pipeline.intake.parquet_file import batches, opened
 from ray_pipeline.intake.redaction import redacted
@@ -24,6 +24,7 @@ _UNSAFE_VARIABLES = ("RAY_DATA_AUTOLOAD_CLOUDPICKLE_TENSOR_METADATA", "RAY_DATA_
 _FALSE = ("", "0", "false", "no", "off")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f-\x9f\u2028\u2029]")
 _LARGEST_PAGE = 2**31 - 1
+_FIRST_LOOK_ROWS = 1 << 16
 _CANONICAL = json.JSONEncoder(separators=(",", ":"), default=repr)  # built once: json.dumps would build one per row
 
 
@@ -76,15 +77,16 @@ def open_manifest(uri: str, limit: int | None, needs: tuple[str, ...], passthrou
             break
         with opened(store, path) as parquet:
             shown = redacted(path)
-            columns = chosen_columns(parquet.schema_arrow, needs, passthrough, shown)
-            survey.start_file(path, parquet.metadata.num_rows, columns, shown)
-            stop = parquet.metadata.num_rows if limit is None else min(parquet.metadata.num_rows, limit - survey.rows)
-            for batch in batches(parquet, shown, columns.names, 0, stop):
+            columns = chosen_columns(parquet.schema, needs, passthrough, shown)
+            survey.start_file(path, parquet.rows, columns, shown)
+            stop = parquet.rows if limit is None else min(parquet.rows, limit - survey.rows)
+            for batch in batches(parquet, columns.names, 0, stop):
                 survey.add(_values(batch, columns, shown), shown)
+                if survey.is_due():
+                    _refuse_repeated_ids(survey.manifest(uri, found), survey.id_hashes)
     if not survey.rows:
         raise ManifestRefused(f"manifest {redacted(uri)} has 0 rows, expected at least 1")
-    schema = survey.passthrough
-    manifest = Manifest(uri, tuple(survey.files), survey.rows, survey.digest(), found.base, found.remote, schema)
+    manifest = survey.manifest(uri, found)
     _refuse_repeated_ids(manifest, survey.id_hashes)
     return manifest
 
@@ -120,10 +122,10 @@ def cut_parts(rows: int, part_rows: int) -> list[Part]:
 def _file_rows(store: Any, path: str, passthrough: pa.Schema, first: int, stop: int) -> Iterator[list[Any]]:
     shown = redacted(path)
     with opened(store, path) as parquet:
-        columns = chosen_columns(parquet.schema_arrow, (), passthrough.names, shown)
-        if parquet.metadata.num_rows < stop:
-            raise ManifestRefused(f"{shown}: {parquet.metadata.num_rows} rows, expected at least {stop} as when it was opened")
-        for batch in batches(parquet, shown, columns.names, first, stop):
+        columns = chosen_columns(parquet.schema, (), passthrough.names, shown)
+        if parquet.rows < stop:
+            raise ManifestRefused(f"{shown}: {parquet.rows} rows, expected at least {stop} as when it was opened")
+        for batch in batches(parquet, columns.names, first, stop):
             yield from _values(batch, columns, shown)
 
 
@@ -134,9 +136,9 @@ def _row(number: int, values: list[Any], extra: list[str]) -> ManifestRow:
 
 def _values(batch: pa.RecordBatch, columns: Columns, shown: str) -> Iterator[list[Any]]:
     """Rows as [id, image_uri, page, question, pass-through …]; null where the manifest has no such column."""
-    by_name = {name: _undictionaried(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
     absent = [None] * batch.num_rows
     try:
+        by_name = {name: _undictionaried(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
         own = [by_name[name].to_pylist() if name in columns.own else absent for name in ("id", "image_uri", "page", "question")]
         rest = [by_name[name].to_pylist() for name in columns.passthrough.names]
     except (ValueError, OverflowError, pa.ArrowException) as error:
@@ -158,13 +160,26 @@ class _Survey:
         self.passthrough = pa.schema([])
         self._hash = hashlib.sha256(json.dumps(["fovea manifest 1", *passthrough]).encode())
         self._id_hashes = bytearray()
+        self._next_look_rows = _FIRST_LOOK_ROWS
 
     @property
     def id_hashes(self) -> np.ndarray[Any, np.dtype[np.uint64]]:
         return np.frombuffer(self._id_hashes, dtype=np.uint64)
 
-    def digest(self) -> str:
-        return self._hash.hexdigest()
+    def manifest(self, uri: str, found: ManifestFiles) -> Manifest:
+        """What has been seen so far."""
+        digest = self._hash.hexdigest()
+        return Manifest(uri, tuple(self.files), self.rows, digest, found.base, found.remote, self.passthrough)
+
+    def is_due(self) -> bool:
+        """Whether ids should be compared before more are read: whenever their number has doubled.
+
+        So a small file that repeats a few ids a thousand million times is not read to its end.
+        """
+        if self.rows < self._next_look_rows:
+            return False
+        self._next_look_rows = 2 * self.rows
+        return True
 
     def start_file(self, path: str, rows: int, columns: Columns, shown: str) -> None:
         if not self.files:

@@ -1,5 +1,6 @@
 """A picture file's bytes → upright RGB pixels. Runs in the disposable child: imports Pillow and numpy, nothing heavy."""
 
+import importlib
 import io
 import warnings
 from collections.abc import Iterator
@@ -38,6 +39,7 @@ PLUGINS = (
     TiffImagePlugin,
     WebPImagePlugin,
 )
+_LATE_MODULES = ("copy", "PIL.ImageCms")  # what Pillow imports in the middle of decoding; a locked child could not
 _BAND_ROWS = 256
 _ORIENTATION_TAG = 0x0112
 _TURNS = {
@@ -52,7 +54,9 @@ _TURNS = {
 
 
 def prepare_pillow(max_pixels: int) -> None:
-    """Process-wide limits: more pixels than allowed are an error, cut files are errors, one thread."""
+    """Process-wide limits: more pixels than allowed are an error, cut files are errors, one thread; nothing left to import."""
+    for name in _LATE_MODULES:
+        importlib.import_module(name)
     Image.MAX_IMAGE_PIXELS = max_pixels
     ImageFile.LOAD_TRUNCATED_IMAGES = False
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
@@ -65,6 +69,7 @@ def open_upright(data: bytes, page: int | None, max_pixels: int, max_pages: int)
 
     Raises:
         RowFailure: decode_unsupported, decode_corrupt or decode_too_large; sizes and pages are checked before pixels.
+            decode_crash: Pillow wants a module that is not loaded, which says nothing about the file.
     """
     try:
         image = _opened(data, max_pixels)
@@ -79,6 +84,8 @@ def open_upright(data: bytes, page: int | None, max_pixels: int, max_pages: int)
         raise RowFailure(Status.DECODE_TOO_LARGE, f"more than {max_pixels} pixels") from None
     except MemoryError:
         raise RowFailure(Status.DECODE_TOO_LARGE, "needs more memory than fetch.decode_memory_bytes") from None
+    except ImportError as error:
+        raise RowFailure(Status.DECODE_CRASH, _described(error)) from None
     except Exception as error:  # Pillow raises nearly every built-in error on hostile files
         if "too large" in str(error):  # text chunks beyond Pillow's limits
             raise RowFailure(Status.DECODE_TOO_LARGE, _described(error)) from None
@@ -91,7 +98,7 @@ def write_rgb(image: Image.Image, pixels_YX3: NDArray[np.uint8]) -> None:
     Values of more than 8 bits are scaled, not clipped; transparency is laid over white. ICC profiles are not applied.
 
     Raises:
-        RowFailure: decode_corrupt for pixels that are no finite numbers, decode_unsupported for a mode without a rule.
+        RowFailure: decode_corrupt for pixels that are no finite numbers, decode_unsupported for a mode that cannot be converted.
     """
     try:
         bands = _deep_bands(image) if _is_deep(image) else _shallow_bands(image)
@@ -101,7 +108,7 @@ def write_rgb(image: Image.Image, pixels_YX3: NDArray[np.uint8]) -> None:
         raise
     except MemoryError:
         raise RowFailure(Status.DECODE_TOO_LARGE, "needs more memory than fetch.decode_memory_bytes") from None
-    except ValueError as error:
+    except Exception as error:  # Pillow's conversions raise errors of several libraries
         raise RowFailure(Status.DECODE_UNSUPPORTED, f"mode {image.mode}: {_described(error)}") from None
 
 
@@ -138,6 +145,8 @@ def _refuse_pixels(width: int, height: int, max_pixels: int) -> None:
 
 
 def _seek(image: Image.Image, page: int, max_pages: int) -> None:
+    if isinstance(image, TiffImagePlugin.TiffImageFile):
+        _refuse_long_chain(image, max_pages)
     pages = int(getattr(image, "n_frames", 1))
     if pages > max_pages:
         raise RowFailure(Status.DECODE_TOO_LARGE, f"{pages} pages, at most {max_pages} allowed")
@@ -145,6 +154,19 @@ def _seek(image: Image.Image, page: int, max_pages: int) -> None:
         raise RowFailure(Status.DECODE_CORRUPT, f"page {page} asked, the file has {pages} (the first is 0)")
     if page or pages > 1:
         image.seek(page)
+
+
+def _refuse_long_chain(image: TiffImagePlugin.TiffImageFile, max_pages: int) -> None:
+    """TIFF pages are a chain that Pillow counts in time that grows with its square, so it is followed no further than allowed.
+
+    Page by page, since Pillow takes the page it was asked for to be the last one when it does not come that far.
+    """
+    for page in range(max_pages + 1):
+        try:
+            image.seek(page)
+        except EOFError:
+            return
+    raise RowFailure(Status.DECODE_TOO_LARGE, f"more than {max_pages} pages")
 
 
 def _turned(image: Image.Image) -> Image.Image:

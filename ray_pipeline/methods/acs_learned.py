@@ -1,13 +1,15 @@
 """CHOOSE by a learned reading of attention (ACS-Learned, section 5): the highest predicted IoU wins.
 
-AIR-S sees the attention maps that wrote a box, never pixels or the box itself, laid over the picture by footprints, so it
-works for any family. Legend: B batch, K candidates, C four coordinates, L layers, H heads, N = L x H channels, T visual
-tokens, V those that count, Y X cells of a square grid, G = Y x X.
+AIR-S, the published form, sees the attention maps that wrote a box, never pixels or the box itself, laid over the picture by
+footprints, so it works for any family. `box_regressor.py` holds a form that is also told the box.
+Legend: B batch, K candidates, C four coordinates, L layers, H heads, N = L x H channels, T visual tokens, V those that
+count, Y X cells of a square grid, G = Y x X.
 """
 
 import json
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from safetensors import SafetensorError
@@ -17,6 +19,7 @@ from torch import Tensor, nn
 from ray_pipeline.geometry.footprints import Footprints
 from ray_pipeline.geometry.raster import rasterise
 from ray_pipeline.methods.agreement import fallback, preferred
+from ray_pipeline.methods.candidates import Candidate
 from ray_pipeline.methods.entropy import LEAST_MASS, kept_tokens, renormalised, shares_entropies
 from ray_pipeline.methods.pool import Choice, Pool, TokenView, told
 from schemas.profile import COORDINATES
@@ -41,13 +44,15 @@ def acs_learned(pool: Pool) -> Choice:
         raise ValueError("acs_learned needs a regressor of this model, but there is none; calibrate this model first")
     if missing := sorted(set(regressor.layers) - set(pool.layers)):
         raise ValueError(f"the regressor reads layers {missing} too, but only {pool.layers} were read")
+    readable = sum(candidate.readable for candidate in pool.candidates)
+    if readable < min(2, len(pool.candidates)):
+        return fallback(pool, f"attention of {readable} of {len(pool.candidates)} candidates is readable")
     own = [pool.layers.index(layer) for layer in regressor.layers]
-    places = [place for place, candidate in enumerate(pool.candidates) if candidate.readable]
-    if len(places) < min(2, len(pool.candidates)):
-        return fallback(pool, f"attention of {len(places)} of {len(pool.candidates)} candidates is readable")
-    weights = [found[:, own] for place in places if (found := pool.candidates[place].weights_CLHT) is not None]
-    predicted = torch.full((len(pool.candidates),), math.nan, dtype=torch.float64)
-    predicted[places] = regressor.predict(weights, pool.footprints, pool.width, pool.height).double()
+    members = [
+        replace(candidate, weights_CLHT=None if candidate.weights_CLHT is None else candidate.weights_CLHT[:, own])
+        for candidate in pool.candidates
+    ]
+    predicted = regressor.rate(members, pool.footprints, pool.width, pool.height).double()
     if not predicted.isfinite().any():
         return fallback(pool, "the regressor predicts no number")
     place = preferred(pool.candidates, (-predicted).tolist())
@@ -124,6 +129,15 @@ class AirS(nn.Module):
         pooled = self.blocks(stems.flatten(1, 2)).mean((2, 3))
         read: Tensor = self.head(torch.cat([pooled, self.scalars(scalars.flatten(1))], 1))
         return read[:, 0].sigmoid()
+
+    def rate(self, candidates: Sequence[Candidate], footprints: Footprints, width: int, height: int) -> Tensor:
+        """`predict` for the candidates that can be read, NaN for the others, (K,)."""
+        places = [place for place, candidate in enumerate(candidates) if candidate.readable]
+        weights = [found for place in places if (found := candidates[place].weights_CLHT) is not None]
+        predicted = torch.full((len(candidates),), math.nan)
+        if weights:
+            predicted[places] = self.predict(weights, footprints, width, height)
+        return predicted
 
     @torch.no_grad()
     def predict(self, weights: Sequence[Tensor], footprints: Footprints, width: int, height: int) -> Tensor:

@@ -12,10 +12,10 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-from ray_pipeline.geometry.boxes import clip, contained_share, iou
+from ray_pipeline.geometry.boxes import iou
 from ray_pipeline.methods.candidates import Candidate, boxes_of
 from ray_pipeline.methods.pool import Choice, Pool, told
-from ray_pipeline.methods.profiled_maps import profiled_maps
+from ray_pipeline.methods.profiled_maps import inside_shares, profiled_maps
 from schemas.picture import Box
 from schemas.profile import ProfiledHead
 
@@ -122,9 +122,7 @@ def inside_mass(pool: Pool) -> Choice:
     maps = profiled_maps(pool)
     if maps.defect:
         return fallback(pool, maps.defect)
-    prints = clip(pool.footprints.boxes_T4_px[maps.kept_T].double(), pool.width, pool.height)
-    inside_VK = contained_share(prints, boxes_of(pool.candidates))[:, maps.ranked_K]
-    inside_K = maps.spread(coordinate_means(torch.einsum("kpv,vk->kp", maps.shares_KPV, inside_VK), maps.heads))
+    inside_K = maps.spread(coordinate_means(inside_shares(pool, maps), maps.heads))
     place = preferred(pool.candidates, (-inside_K).tolist())
     return pool.pick(place, f"most attention inside its box, {float(inside_K[place]):.3f}")
 

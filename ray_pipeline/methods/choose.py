@@ -72,7 +72,7 @@ def layers_read(settings: SelectSettings, profile: HeadProfile | None, regressor
         return ()
     if profile is None or not profile.heads:
         raise ValueError(f"{settings.method} needs a profile with heads, but there is none; calibrate this model first")
-    return tuple(sorted({head.layer for head in profile.heads}))
+    return profile.head_layers
 
 
 def _generations(reply: Reply, count: int) -> tuple[Generation, ...]:

@@ -54,6 +54,10 @@ class Probe:
     def layer(self) -> int:
         return focus_layer(self.settings, self.defaults)
 
+    @property
+    def gate(self) -> float:
+        return zoom_gate(self.settings, self.defaults)
+
 
 @dataclass(frozen=True)
 class Reading:
@@ -101,6 +105,11 @@ def focus_layer(settings: RefineSettings, defaults: FamilyDefaults) -> int:
     if layer is None:
         raise ValueError("refine.layer is null and this model has no profile; expected a 0-based decoder layer")
     return layer
+
+
+def zoom_gate(settings: RefineSettings, defaults: FamilyDefaults) -> float:
+    """From which confidence on what is cheaper will do: the first answer, or of several methods' maps the first. 1: never."""
+    return settings.gate if settings.gate is not None else defaults.gate
 
 
 def window_px(width: int, height: int, settings: RefineSettings, defaults: FamilyDefaults) -> float:

@@ -31,8 +31,11 @@ class IouRegressor(Protocol):
     @property
     def heads(self) -> int: ...
 
-    def predict(self, weights: Sequence[Tensor], footprints: Footprints, width: int, height: int) -> Tensor:
-        """Expected IoU with what was asked for, (K,) in 0..1, from K tensors (C, L, H, T) at its own layers."""
+    def rate(self, candidates: Sequence[Candidate], footprints: Footprints, width: int, height: int) -> Tensor:
+        """Expected IoU with what was asked for, (K,) in 0..1, of all candidates of one question.
+
+        Their attention (C, L, H, T) is at its own layers. NaN where a candidate's attention cannot be read.
+        """
         ...
 
 

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
+from ray_pipeline.geometry.boxes import clip, contained_share
+from ray_pipeline.methods.candidates import boxes_of
 from ray_pipeline.methods.entropy import LEAST_MASS, kept_tokens, renormalised
 from ray_pipeline.methods.pool import Pool
 from schemas.profile import COORDINATES, HeadProfile, ProfiledHead
@@ -37,8 +39,9 @@ class ProfiledMaps:
         return everywhere
 
 
-def profiled_maps(pool: Pool) -> ProfiledMaps:
-    """Candidates with NaN in their attention are not ranked; a head that is invalid for one of the others is so for all.
+def profiled_maps(pool: Pool, heads: Sequence[ProfiledHead] = ()) -> ProfiledMaps:
+    """Of some heads, the profile's own unless told: candidates with NaN in their attention are not ranked; a head that is
+    invalid for one of the others is so for all.
 
     Nothing can be ranked where fewer than two candidates of several are readable, or a coordinate loses all its heads.
 
@@ -46,17 +49,23 @@ def profiled_maps(pool: Pool) -> ProfiledMaps:
         ValueError: no profile with heads, or one that does not fit the attention read.
     """
     profile = profiled_heads(pool)
+    asked = tuple(heads) or profile.heads
     kept_T = kept_tokens(pool.footprints, profile.tokens)
     ranked = [candidate for candidate in pool.candidates if candidate.readable]
     ranked_K = torch.tensor([candidate.readable for candidate in pool.candidates])
-    rows = [head_rows(one.weights_CLHT, pool.layers, profile.heads) for one in ranked if one.weights_CLHT is not None]
-    stacked = torch.stack(rows) if rows else torch.zeros(0, len(profile.heads), len(kept_T))
+    rows = [head_rows(one.weights_CLHT, pool.layers, asked) for one in ranked if one.weights_CLHT is not None]
+    stacked = torch.stack(rows) if rows else torch.zeros(0, len(asked), len(kept_T))
     shares, mass = renormalised(stacked, kept_T)
     usable_P = (mass >= LEAST_MASS).all(0)
-    heads = tuple(head for head, usable in zip(profile.heads, usable_P.tolist(), strict=True) if usable)
-    return ProfiledMaps(
-        shares[:, usable_P], mass[:, usable_P], heads, kept_T, ranked_K, _defect(pool, len(ranked), profile.heads, heads)
-    )
+    left = tuple(head for head, usable in zip(asked, usable_P.tolist(), strict=True) if usable)
+    return ProfiledMaps(shares[:, usable_P], mass[:, usable_P], left, kept_T, ranked_K, _defect(pool, len(ranked), asked, left))
+
+
+def inside_shares(pool: Pool, maps: ProfiledMaps) -> Tensor:
+    """The share of each map inside its own candidate's box, (K ranked, P) in 0..1."""
+    prints_V4 = clip(pool.footprints.boxes_T4_px[maps.kept_T].double(), pool.width, pool.height)
+    inside_VK = contained_share(prints_V4, boxes_of(pool.candidates))[:, maps.ranked_K]
+    return torch.einsum("kpv,vk->kp", maps.shares_KPV, inside_VK)
 
 
 def profiled_heads(pool: Pool) -> HeadProfile:

@@ -8,7 +8,7 @@ from collections.abc import Generator, Sequence
 
 from torch import Tensor
 
-from ray_pipeline.methods.auto import mixed
+from ray_pipeline.methods.auto import confidence, mixed
 from ray_pipeline.methods.blocks import block_grid, read_blocks, wants_blocks
 from ray_pipeline.methods.crop_box import CropChoice, select_crop
 from ray_pipeline.methods.focus import Focus, Probe, Question, Reader, Reading, nothing_to_zoom, window_px
@@ -40,7 +40,7 @@ def vicrop(
     too_small = nothing_to_zoom(picture.width, picture.height, base_px)
     if too_small and not probe.official:
         return Focus((), too_small, None)
-    readings = yield from _readings(readers, tokens, probe)
+    readings = yield from _readings(readers, tokens, probe, base_px)
     importance, remarks = _one_map(readers, readings, picture, base_px)
     return choose_crops(importance, picture.width, picture.height, settings, defaults, remarks)
 
@@ -67,18 +67,30 @@ def choose_crops(
     return Focus(tuple(choice.box_px for choice in choices), reason, importance_YX)
 
 
-def _readings(readers: Sequence[Reader], tokens: VisualTokens, probe: Probe) -> Generator[Request, Reply, list[Reading]]:
-    """One round of requests on the prefix that is there, or on a prefix for each block."""
+def _readings(
+    readers: Sequence[Reader], tokens: VisualTokens, probe: Probe, base_px: float
+) -> Generator[Request, Reply, list[Reading]]:
+    """One round of requests on the prefix that is there, or on a prefix for each block.
+
+    Of several methods, the cheapest first, no more are read than it takes for a map as clear as the gate asks: one that a
+    crop can take nearly everything from gains nothing from the others. Blocks are read by all in one go.
+    """
     picture, block_px = tokens.picture, probe.settings.block_px
     if block_px is not None and wants_blocks(picture.width, picture.height, probe):
         grid = block_grid(picture.width, picture.height, block_px, probe.settings.mode)
         if len(grid.boxes_px) > 1:
             return (yield from read_blocks(readers, picture, grid, probe))
     whole = (0.0, 0.0, float(picture.width), float(picture.height))
-    readings = []
+    readings: list[Reading] = []
     for reader in readers:
         readings.append((yield from reader.read(tokens, whole, probe)))
+        if len(readers) > 1 and probe.gate < 1 and _worth(readings[-1], picture, base_px) >= probe.gate:
+            break
     return readings
+
+
+def _worth(reading: Reading, picture: Picture, base_px: float) -> float:
+    return confidence(reading.map_YX, picture.width, picture.height, base_px)
 
 
 def _one_map(
@@ -86,10 +98,12 @@ def _one_map(
 ) -> tuple[Tensor, list[str]]:
     """The map to choose from, and what should be known about it."""
     remarks = list(dict.fromkeys(reading.remark for reading in readings if reading.remark))
+    if len(readings) == 1 < len(readers):
+        remarks = [f"{readers[0].name} alone, confidence {_worth(readings[0], picture, base_px):.2f}", *remarks]
     if len(readings) == 1:
         return readings[0].map_YX, remarks
     mixture, worth = mixed([reading.map_YX for reading in readings], picture.width, picture.height, base_px)
-    shares = ", ".join(f"{reader.name} {share:.2f}" for reader, share in zip(readers, worth, strict=True))
+    shares = ", ".join(f"{reader.name} {share:.2f}" for reader, share in zip(readers, worth, strict=False))
     return mixture, [f"confidence {shares}", *remarks]
 
 

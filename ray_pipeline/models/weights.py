@@ -11,6 +11,7 @@ from huggingface_hub import constants, snapshot_download
 from huggingface_hub.errors import HfHubHTTPError
 
 from ray_pipeline.models.gate import SUFFIXES, FileRefused, refuse_unsafe_files
+from ray_pipeline.scrubbing import scrubbed
 
 EMBEDDED = Path(__file__).parent / "embedded"
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
@@ -63,7 +64,7 @@ def _from_hub(name: str, revision: str | None) -> Path:
     try:
         return Path(snapshot_download(name, revision=revision, allow_patterns=wanted))
     except (OSError, ValueError, HfHubHTTPError) as error:
-        why = " ".join(str(error).split())[:200]
+        why = scrubbed(" ".join(str(error).split()), paths=True)[:200]
         raise ModelRefused(f"model {name!r} at {revision[:12]}: {why}; expected it in the cache or within reach") from None
 
 

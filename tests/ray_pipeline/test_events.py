@@ -1,5 +1,6 @@
 """One JSON object per line, with the facts of the event and nothing that only looks like one."""
 
+import io
 import json
 import threading
 from pathlib import Path
@@ -136,8 +137,31 @@ def test_lines_of_many_threads_stay_whole(tmp_path: Path) -> None:
     ]
 
 
-def test_a_log_is_no_link_to_elsewhere(tmp_path: Path) -> None:
+def test_a_log_that_cannot_be_opened_is_refused_at_once(tmp_path: Path) -> None:
     (tmp_path / "log").symlink_to(tmp_path / "elsewhere")
     with pytest.raises(OSError, match="symbolic"):
-        events.logger(tmp_path / "log").info("e")
+        events.logger(tmp_path / "log")
+    with pytest.raises(FileNotFoundError):
+        events.logger(tmp_path / "absent" / "log")
     assert not (tmp_path / "elsewhere").exists()
+
+
+def test_a_log_that_fails_later_does_not_end_the_work(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    (tmp_path / "folder").mkdir()
+    log = events.logger(tmp_path / "folder" / "log")
+    log.info("a")
+    (tmp_path / "folder" / "log").unlink()
+    (tmp_path / "folder").rmdir()
+    log.info("b")
+    log.info("c")
+    assert [json.loads(line)["event"] for line in capsys.readouterr().err.splitlines()] == ["b", "c"]
+    full = events.logger(Path("/dev/full"))
+    full.info("d")
+    assert json.loads(capsys.readouterr().err)["event"] == "d"
+
+
+def test_a_closed_stderr_does_not_end_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+    stream = io.StringIO()
+    stream.close()
+    monkeypatch.setattr("sys.stderr", stream)
+    events.logger().info("a")

@@ -95,7 +95,7 @@ def dressed_as_jpeg() -> dict[str, bytes]:
     """Other things that servers hand out under the name of a picture."""
     buffer = io.BytesIO()
     with zipfile.ZipFile(buffer, "w") as archive:
-        archive.writestr("a.png", b"x")
+        archive.writestr(zipfile.ZipInfo("a.png"), b"x")  # whose date does not change
     return {
         "html": b"<!DOCTYPE html><html><body>404</body></html>",
         "json": json.dumps({"error": "not found"}).encode(),

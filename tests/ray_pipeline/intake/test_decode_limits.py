@@ -143,6 +143,13 @@ def test_tiff_that_links_to_itself(decoder: Decoder) -> None:
     assert "the file has 2" in outcome(decoder, looped, 2)[1]
 
 
+@pytest.mark.parametrize(("pages", "status"), [(49, "ok"), (50, "ok"), (51, "decode_too_large")])
+def test_tiff_at_its_limit_of_pages(decoder: Decoder, pages: int, status: str) -> None:
+    assert outcome(decoder, hostile.tiff_pages([(9, 9)] * pages), pages - 1)[0] == status
+    if status == "ok":
+        assert f"the file has {pages}" in outcome(decoder, hostile.tiff_pages([(9, 9)] * pages), pages)[1]
+
+
 def test_picture_beyond_the_memory_limit() -> None:
     """Allowed by its pixels, but not by the child's address space."""
     with Decoder(LIMITS.model_copy(update={"max_pixels": 400_000_000, "decode_memory_bytes": 500_000_000})) as small:

@@ -1,5 +1,6 @@
 """Every way a fetch can end, on real files, a real http server and an S3 server."""
 
+import http.client
 import os
 import shutil
 import socket
@@ -21,7 +22,13 @@ from tests.ray_pipeline.intake.fault_server import BODY, FaultServer, running
 
 
 def fetcher(base: str | Path, remote: bool = False, **settings: Any) -> Fetcher:
-    settings = {"schemes": ("file", "memory", "http", "https"), "max_bytes": 4096, "timeout_s": 90, "attempts": 3} | settings
+    settings = {
+        "schemes": ("file", "memory", "http", "https"),
+        "max_bytes": 4096,
+        "timeout_s": 90,
+        "outage_s": 0,
+        "attempts": 3,
+    } | settings
     chosen = FetchSettings(**settings)
     return Fetcher(chosen, AddressPolicy.from_settings(chosen, str(base), remote, loopback_for_tests=True))
 
@@ -166,6 +173,20 @@ def test_web_failures(server: FaultServer, path: str, status: Status, requests: 
     before = server.hits[name]
     caught = failure(web(server), address(server, f"{path}?token=SECRET"))
     assert (caught.status, server.hits[name] - before) == (status, requests), caught.message
+
+
+@pytest.mark.parametrize("path", ["endless", "announced-huge", "longer-than-announced", "chunked", "short", "gzip"])
+def test_nothing_is_read_past_the_limit(server: FaultServer, path: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whatever a reply announces: one byte more than allowed tells enough."""
+    counted, real = [], http.client.HTTPResponse.read1
+
+    def read1(self: http.client.HTTPResponse, most: int = -1) -> bytes:
+        counted.append(real(self, most))
+        return counted[-1]
+
+    monkeypatch.setattr(http.client.HTTPResponse, "read1", read1)
+    failure(web(server, max_bytes=1000, attempts=1), address(server, path))
+    assert sum(map(len, counted)) <= 1001
 
 
 @pytest.mark.parametrize("path", ["silent", "stops", "trickle", "trickled-header"])

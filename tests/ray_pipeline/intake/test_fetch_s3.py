@@ -46,7 +46,9 @@ def credentials(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
 
 
 def fetcher(**settings: Any) -> Fetcher:
-    chosen = FetchSettings(**{"max_bytes": 4096, "timeout_s": 90, "attempts": 2, "buckets": ("archive", "absent")} | settings)
+    chosen = FetchSettings(
+        **{"max_bytes": 4096, "timeout_s": 90, "outage_s": 0, "attempts": 2, "buckets": ("archive", "absent")} | settings
+    )
     return Fetcher(chosen, AddressPolicy.from_settings(chosen, "s3://archive", True))
 
 

@@ -277,6 +277,12 @@ def test_repeated_id_across_files(tmp_path: Path) -> None:
     assert open_manifest(str(tmp_path), 10, (), ()).rows == 10
 
 
+def test_repeated_ids_are_seen_before_the_end(tmp_path: Path) -> None:
+    """What follows the first 65,536 rows is not looked at any more: here it would be refused for another reason."""
+    uri = written(tmp_path / "m.parquet", table(70_000, id=["a", "b"] * 34_000 + [None] * 2000))
+    assert "id 'a' stands in rows 0 and 2" in refusal(uri)
+
+
 def test_types_must_agree_between_files(tmp_path: Path) -> None:
     written(tmp_path / "a.parquet", table(2, extra=[1, 2]))
     written(tmp_path / "b.parquet", table(2, 2, extra=["1", "2"]))

@@ -12,6 +12,7 @@ from ray_pipeline.geometry.footprints import grid_footprints, join
 from ray_pipeline.methods.acs_free import acs_free, mid_ranks, score, usable_aggregate
 from ray_pipeline.methods.candidates import Candidate
 from ray_pipeline.methods.entropy import Entropies
+from schemas.profile import HeadProfile, JointScore, ProfiledHead
 from tests.ray_pipeline.methods.made_pools import (
     FAR,
     FIRST,
@@ -169,7 +170,81 @@ def test_agreement_counts_in_standard_deviations_of_the_score(agreement: float, 
     [(None, 10, "zscore"), ("mean", 10, "mean"), ("rank", 4, "rank"), ("rank", 3, "mean"), ("zscore", 2, "zscore")],
 )
 def test_ranks_need_four(asked: str | None, candidates: int, used: str) -> None:
-    assert usable_aggregate(asked, candidates) == used
+    assert usable_aggregate(asked, candidates, profile(one_head_each())) == used
+
+
+def joint(pointing: list[ProfiledHead] | None = None, **weights: float) -> HeadProfile:
+    known = JointScore(**({"entropy": 0.0, "surprise": 0.0, "likelihood": 0.0, "agreement": 0.0} | weights))
+    found = [head("y0")] if pointing is None else pointing
+    return profile([head("x0")]).model_copy(update={"pointing": tuple(found), "joint": known})
+
+
+@pytest.mark.parametrize(("asked", "used"), [(None, "joint"), ("joint", "joint"), ("mean", "mean"), ("zscore", "zscore")])
+def test_a_profile_with_weights_joins_by_them(asked: str | None, used: str) -> None:
+    assert usable_aggregate(asked, 2, joint()) == used
+
+
+@pytest.mark.parametrize("known", [profile(one_head_each()), joint([])], ids=["no weights", "no pointing heads"])
+def test_a_joint_score_needs_weights_and_heads(known: HeadProfile) -> None:
+    assert usable_aggregate(None, 9, known) == "zscore"
+    with pytest.raises(ValueError, match="joint needs a profile with weights and pointing heads"):
+        usable_aggregate("joint", 9, known)
+
+
+LEFT, RIGHT = (0.0, 0.0, 160.0, 480.0), (320.0, 0.0, 480.0, 480.0)  # the first and the third of four tokens
+
+
+def contest(known: HeadProfile, logprobs: tuple[float, float] = (-1.0, -1.0)) -> object:
+    """Two columns: x0's row looks closely while the right one is written; y0's row, the same for both, lies in the left one."""
+    pointed = (0.8, 0.1, 0.05, 0.05)
+    rows = ((S, pointed, F, F), (O, pointed, F, F))
+    members = [candidate(box, k, logprobs[k], written(*rows[k])) for k, box in enumerate((LEFT, RIGHT))]
+    return choose_among(members, profile=known, aggregate=None)
+
+
+@pytest.mark.parametrize(
+    ("weights", "chosen"),
+    [
+        ({"entropy": 1.0}, 1),
+        ({"surprise": 1.0}, 0),
+        ({"entropy": 1.0, "surprise": 0.1}, 1),
+        ({"entropy": 0.1, "surprise": 1.0}, 0),
+    ],
+)
+def test_a_row_that_all_share_tells_them_apart_by_the_box(weights: dict[str, float], chosen: int) -> None:
+    """Entropies of 0.6784 and 0, surprises of -ln 0.8 and -ln 0.05: 0.223 and 2.996."""
+    choice = contest(joint(**weights))
+    assert choice.index == chosen and choice.reason == "lowest score on 1 heads, joined by joint"
+    assert choice.entropies_nats == pytest.approx((0.940448, 0.0), abs=1e-6)
+
+
+def test_the_four_costs_add_up() -> None:
+    """Surprise is 2.773 nats in favour of the left one, and 2.7 of likelihood are not enough against it, 2.8 are."""
+    assert contest(joint(surprise=1.0, likelihood=1.0), (-3.7, -1.0)).index == 0
+    assert contest(joint(surprise=1.0, likelihood=1.0), (-3.8, -1.0)).index == 1
+
+
+def test_a_likelihood_nobody_tells_is_left_out() -> None:
+    assert contest(joint(surprise=1.0, likelihood=1.0), (-math.inf, -math.inf)).index == 0
+    assert contest(joint(entropy=1.0, likelihood=1.0), (-1.0, -math.inf)).index == 1
+
+
+@pytest.mark.parametrize(("weight", "chosen"), [(0.0, 0), (0.5, 0), (20.0, 1)])
+def test_agreement_is_a_cost_of_its_own(weight: float, chosen: int) -> None:
+    """Two of three agree at 0.8223; of the third's surprise 0.7 nats count."""
+    rows = zip((LEFT, FIRST, NEAR), ((F, (0.5, 0.25, 0.25, 0.0), F, F),) * 3, strict=True)
+    members = [candidate(box, k, weights=written(*row)) for k, (box, row) in enumerate(rows)]
+    assert choose_among(members, profile=joint(surprise=1.0, agreement=weight), aggregate=None).index == chosen
+
+
+def test_pointing_heads_that_see_nothing_fall_back() -> None:
+    rows = ((S, F, F, F), (O, F, F, F))
+    members = [candidate(box, k, weights=written(*row)) for k, (box, row) in enumerate(zip((LEFT, RIGHT), rows, strict=True))]
+    blind = written(*rows[0])
+    blind[1] = 0
+    members[0] = candidate(LEFT, 0, weights=blind)
+    choice = choose_among(members, profile=joint(surprise=1.0), aggregate=None)
+    assert choice.reason.startswith("fallback: no valid head left for y0")
 
 
 def test_only_the_finest_view_counts() -> None:

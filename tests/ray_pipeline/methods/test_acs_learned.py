@@ -24,7 +24,8 @@ class TellTale:
     def __init__(self, layers: tuple[int, ...] = (0,)) -> None:
         self.layers, self.heads, self.shown = layers, 1, []
 
-    def predict(self, weights: Sequence[Tensor], footprints: Footprints, width: int, height: int) -> Tensor:
+    def rate(self, candidates: Sequence[Candidate], footprints: Footprints, width: int, height: int) -> Tensor:
+        weights = [torch.full((4, 1, 1, 4), math.nan) if one.weights_CLHT is None else one.weights_CLHT for one in candidates]
         self.shown += [one[0, :, 0, 0].tolist() for one in weights]
         assert (len(footprints), width, height) == (4, WIDTH, HEIGHT)
         return torch.stack([one[0, 0, 0, 0] for one in weights])
@@ -67,7 +68,7 @@ def test_a_regressor_that_predicts_nothing_falls_back() -> None:
     """Halves of attention that are finite may still overflow inside a foreign regressor."""
 
     class Overflowing(TellTale):
-        def predict(self, weights: Sequence[Tensor], footprints: Footprints, width: int, height: int) -> Tensor:
+        def rate(self, candidates: Sequence[Candidate], footprints: Footprints, width: int, height: int) -> Tensor:
             return torch.tensor([math.nan, self.second])
 
         second = math.nan
@@ -162,6 +163,15 @@ def test_a_candidates_prediction_does_not_know_its_neighbours() -> None:
     alone = torch.cat([regressor.predict([one], prints, WIDTH, HEIGHT) for one in attention(3)])
     assert together.tolist() == pytest.approx(alone.tolist(), abs=1e-6)
     assert together.min() > 0 and together.max() < 1 and together.unique().numel() == 3
+
+
+def test_candidates_are_rated_by_their_attention_alone() -> None:
+    regressor, prints = small(), grid_footprints((0, 0, WIDTH, HEIGHT), 3, 4, 0)
+    a, b = attention(2)
+    members = [candidate(FIRST, 0, weights=a), candidate(FAR, 1), candidate(FAR, 2, weights=b)]
+    rated = regressor.rate(members, prints, WIDTH, HEIGHT)
+    assert rated[[0, 2]].tolist() == pytest.approx(regressor.predict([a, b], prints, WIDTH, HEIGHT).tolist())
+    assert rated[1].isnan() and regressor.rate(members[1:2], prints, WIDTH, HEIGHT).isnan().all()
 
 
 def test_every_channel_coordinate_and_place_matters() -> None:

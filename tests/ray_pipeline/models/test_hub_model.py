@@ -73,3 +73,33 @@ def test_code_keys_elsewhere_are_still_refused(tmp_path: Path, cached: Callable[
     cached(folder)
     with pytest.raises(ModelRefused, match="holds 'auto_map'"):
         model_folder(NAME, COMMIT)
+
+
+def test_what_the_hub_says_is_shown_without_secrets(monkeypatch: pytest.MonkeyPatch) -> None:
+    def refuse(*_: object, **__: object) -> str:
+        raise OSError("401 for https://me:word@hub.example/api?token=abc, Authorization: Bearer hf_word")
+
+    monkeypatch.setattr("ray_pipeline.models.weights.snapshot_download", refuse)
+    with pytest.raises(ModelRefused) as refused:
+        model_folder(NAME, COMMIT)
+    assert "401 for https://hub.example/api, Authorization: Bearer [removed]; expected it" in str(refused.value)
+
+
+def test_a_map_of_another_repository_is_refused_even_in_our_own_kind(tmp_path: Path, cached: Callable[[Path], Path]) -> None:
+    folder = TINY["mc_llava"](tmp_path / "made", 0)
+    config = json.loads((folder / "config.json").read_text())
+    config["auto_map"] = {"AutoConfig": "someone/else--configuration_llava.LlavaConfig"}
+    (folder / "config.json").write_text(json.dumps(config))
+    cached(folder)
+    with pytest.raises(ModelRefused, match="holds 'auto_map'"):
+        model_folder(NAME, COMMIT)
+
+
+def test_links_of_the_cache_stay_within_its_shared_files(tmp_path: Path, cached: Callable[[Path], Path]) -> None:
+    snapshot = cached(TINY["llava"](tmp_path / "made", 0))
+    assert model_folder(NAME, COMMIT) == snapshot
+    (tmp_path / "elsewhere.json").write_text("{}")
+    (snapshot / "generation_config.json").unlink(missing_ok=True)
+    (snapshot / "generation_config.json").symlink_to(tmp_path / "elsewhere.json")
+    with pytest.raises(ModelRefused, match="leaves the folder"):
+        model_folder(NAME, COMMIT)
