@@ -25,6 +25,7 @@ from ray_pipeline.intake.decode import Decoder
 from ray_pipeline.intake.fetch import Fetcher
 from ray_pipeline.isolation import History, isolated
 from ray_pipeline.model_process import Answered, ModelProcess, ModelUnavailable
+from schemas.floors import check_floors
 from schemas.job import JobSettings
 from schemas.manifest import ManifestRow, Part
 from schemas.picture import Picture
@@ -84,6 +85,7 @@ class Worker:
     """
 
     def __init__(self, order: WorkOrder, tell: Tell = tell_nobody) -> None:
+        check_floors()  # other nodes may have other versions than the driver's
         settings = order.settings
         self.order, self.tell = order, tell
         self.log = events.logger(actor="worker")
