@@ -59,7 +59,6 @@ class _Lines:
 
     def __init__(self, file: Path | None) -> None:
         self.file = file
-
         if file is not None:
             os.close(_opened(file))
 
