@@ -97,7 +97,8 @@ class _Viewer:
 
     def __init__(self, settings: JobSettings) -> None:
         manifest = open_manifest(settings.manifest, settings.run.limit, ("question",), settings.passthrough)
-        self.fetcher = Fetcher(settings.fetch, AddressPolicy.from_settings(settings.fetch, manifest.base, manifest.remote))
+        now = settings.fetch.model_copy(update={"outage_s": 0.0})  # a page does not wait for a host that is out
+        self.fetcher = Fetcher(now, AddressPolicy.from_settings(settings.fetch, manifest.base, manifest.remote))
         self.decoder = Decoder(settings.fetch)
         self.actor = Actor(settings)
 

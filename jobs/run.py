@@ -19,6 +19,7 @@ from jobs.stopping import undisturbed
 from ray_pipeline import events
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
+from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
 from ray_pipeline.delivery.index import complete
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
@@ -26,6 +27,7 @@ from ray_pipeline.models.families import check_family
 from ray_pipeline.models.profiles import profile_digests
 from ray_pipeline.models.weights import ModelRefused, model_digests
 from ray_pipeline.pipeline import RunBroken, run_parts
+from ray_pipeline.scrubbing import carries_a_secret
 from ray_pipeline.worker import PartOutcome, WorkOrder
 from schemas.floors import check_floors
 from schemas.job import JobSettings
@@ -68,6 +70,7 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
         RunRefused: with the one line to show.
     """
     settings = settings.model_copy(update={"manifest": _absolute(settings.manifest), "output": _absolute(settings.output)})
+    _refuse_secrets(settings)
     _refuse_unwritable_log(settings.run.log)
     try:
         check_floors()
@@ -119,14 +122,24 @@ def _output(uri: str) -> Output:
     try:
         return Output(uri)
     except (OSError, ValueError) as error:
-        raise RunRefused(f"output {uri!r}: {error}; expected a folder that can be written") from None
+        raise RunRefused(one_line(f"output {uri!r}: {error}; expected a folder that can be written")) from None
 
 
 def _refuse_unwritable(output: Output) -> None:
     try:
         output.writable_check()
     except OSError as error:
-        raise RunRefused(f"output {output.uri!r}: {error}; expected a folder that results can be committed to") from None
+        said = f"output {output.uri!r}: {error}; expected a folder that results can be committed to"
+        raise RunRefused(one_line(said)) from None
+
+
+def _refuse_secrets(settings: JobSettings) -> None:
+    """Addresses are shown in logs and written to run.json."""
+    for name in ("manifest", "output"):
+        if carries_a_secret(getattr(settings, name)):
+            raise RunRefused(
+                f"{name} has user info or a query in its address; credentials come from the role or the standard chain"
+            )
 
 
 def _refuse_unwritable_log(name: str | None) -> None:

@@ -13,6 +13,7 @@ import numpy as np
 
 from ray_pipeline import model_wire as wire
 from ray_pipeline.actor import Actor, Asked
+from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.rows import PictureFacts, failed_row, ok_row
 from ray_pipeline.perceiver import Seen
 from schemas.job import JobSettings
@@ -29,7 +30,7 @@ def main() -> None:
         settings = JobSettings.model_validate(order["settings"])
         actor = Actor(settings) if order["load"] is None else Actor(settings, _found(*order["load"]))
     except Exception as error:  # whatever keeps a model from loading is the worker's to report
-        wire.send(channel, {"refused": f"{type(error).__name__}: {error}"})
+        wire.send(channel, {"refused": one_line(f"{type(error).__name__}: {error}")})
         return
     wire.send(channel, {"ready": True})
     try:

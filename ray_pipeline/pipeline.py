@@ -20,6 +20,7 @@ from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 from ray.util.metrics import Counter
 
+from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.intake.manifest import Manifest, read_rows
 from ray_pipeline.worker import PartOutcome, Worker, WorkOrder
 from schemas.manifest import ManifestRow, Part
@@ -27,6 +28,7 @@ from schemas.manifest import ManifestRow, Part
 # Workers outlive what kills the model; a part that took so many of them along is given up and reported. Each try goes on
 # from the journal, and a row needs at most log2(batch) + 4 of them to be found and set aside.
 TRIES_PER_PART = 20
+OPEN_PARTS = 2
 LOOK_EVERY_S = 1.0
 Follow = Callable[[Mapping[str, int]], None]  # rows that have ended in this run so far, by status
 
@@ -60,14 +62,23 @@ def _dataset(manifest: Manifest, parts: list[Part], order: WorkOrder, tally: Any
             batch_size=None,
             batch_format="pyarrow",
             zero_copy_batch=True,
-            # One part at a time: what waits behind a part that kills its process would use up its own tries.
-            compute=ActorPoolStrategy(size=min(settings.actors, len(parts)), max_tasks_in_flight_per_actor=1),
+            compute=_workers(min(settings.actors, len(parts))),
             num_cpus=0,  # with the default of one CPU each, actors can starve the read tasks and nothing ever starts
             num_gpus=settings.gpus_per_actor,
             max_restarts=-1,  # the pool must not run dry; what bounds repetition is the next line
             max_task_retries=TRIES_PER_PART - 1,
         )
     return dataset
+
+
+def _workers(count: int) -> ActorPoolStrategy:
+    """Each with two parts open: while one waits for its last slow files, the other keeps the model at work."""
+    return ActorPoolStrategy(
+        size=count,
+        max_tasks_in_flight_per_actor=OPEN_PARTS,
+        max_concurrent_calls_per_actor=OPEN_PARTS,
+        enable_true_multi_threading=True,
+    )
 
 
 def _watched(dataset: Dataset, tally: Any, follow: Follow, idle_timeout_s: float) -> Iterator[PartOutcome]:
@@ -142,7 +153,7 @@ def _counts(tally: Any, known: Mapping[str, int]) -> Mapping[str, int]:
 def _last_line(error: BaseException) -> str:
     """What Ray's many lines of remote traceback end with."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    return f"{type(error).__name__}: {lines[-1] if lines else ''}"[:500]
+    return one_line(f"{type(error).__name__}: {lines[-1] if lines else ''}")
 
 
 def _use_safe_context() -> None:
@@ -222,7 +233,7 @@ class _PartWorker:
         self.rows = Counter("fovea_rows", "Rows that have ended", tag_keys=("status",))
         self.seconds = Counter("fovea_stage_seconds", "Time spent", tag_keys=("stage",))
         self.starts = Counter("fovea_model_starts", "Model processes started, those after a death included")
-        self.known: tuple[int, dict[str, int]] = (-1, {})
+        self.known: dict[int, dict[str, int]] = {}
         self.worker = Worker(order, self._tell)
         _add(self.starts, self.worker.model.starts)
 
@@ -232,6 +243,7 @@ class _PartWorker:
 
     def _run(self, part: Part, rows: list[ManifestRow]) -> PartOutcome:
         outcome = self.worker.run(part, rows)
+        self.known.pop(part.number, None)
         self.tally.tell.remote(part.number, outcome.statuses, True)
         stages = {"waiting": outcome.waiting_seconds, "model": outcome.model_seconds, "journal": outcome.journal_seconds}
         for stage, seconds in (stages | {"commit": outcome.commit_seconds, "all": outcome.seconds}).items():
@@ -242,8 +254,8 @@ class _PartWorker:
     def _tell(self, part: int, statuses: Mapping[str, int]) -> None:
         told = dict(statuses)
         self.tally.tell.remote(part, told, False)
-        before = self.known[1] if self.known[0] == part else {}
-        self.known = (part, told)
+        before = self.known.get(part, {})
+        self.known[part] = told
         for status, rows in told.items():
             _add(self.rows, rows - before.get(status, 0), status=status)
 

@@ -1,15 +1,16 @@
 """One part of the manifest from rows to committed file: fetch and decode ahead, ask the model process, journal, commit.
 
-Pictures are fetched and decoded ahead by a few threads, each with its own decoding child process; the model lives in a
-process of its own too. Batches are fixed slices of the part, so that what shares a batch does not depend on timing, and
-finished ones are journalled, so that a kill costs at most the batch in flight. Whatever happens to a row becomes its result
-row; whatever happens to the whole part comes back as a value, since an exception here would end or repeat others' work.
+Files are fetched ahead by many threads, pictures decoded by a few, each with a child process of its own; the model lives in
+a process too. Batches are fixed slices of the part, so that what shares a batch does not depend on timing; the one whose
+files are there first goes first, so that a slow file holds up its own batch alone. Finished batches are journalled: a kill
+costs at most those in flight. Whatever happens to a row becomes its result row; whatever happens to the whole part comes
+back as a value, since an exception here would end or repeat others' work.
 """
 
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -17,6 +18,7 @@ import pyarrow as pa
 
 from ray_pipeline import events
 from ray_pipeline.delivery.commit import Output
+from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.formats.parquet import results_bytes, results_rows
 from ray_pipeline.delivery.journal import Journal
 from ray_pipeline.delivery.rows import PictureFacts, failed_row
@@ -51,7 +53,7 @@ class WorkOrder:
 class PartOutcome:
     """What became of a part. `failure` is set where it could not be committed; rows are then not accounted for.
 
-    `recovered` rows were in the journal of an earlier worker; `starts` counts model processes, the first one included.
+    `recovered` rows were there from an earlier worker; `starts` counts model processes that were started anew.
     """
 
     part: int
@@ -68,6 +70,7 @@ class PartOutcome:
     commit_seconds: float = 0.0
 
 
+Fetched = tuple[ManifestRow, bytes | RowFailure]
 Loaded = tuple[ManifestRow, Picture | RowFailure]
 Row = dict[str, Any]
 Tell = Callable[[int, Mapping[str, int]], None]  # part number and how many of its rows have ended so far, by status
@@ -78,7 +81,7 @@ def tell_nobody(part: int, statuses: Mapping[str, int]) -> None:
 
 
 class Worker:
-    """A model process with its own intake and its own way to the output folder.
+    """A model process with its own intake and its own way to the output folder. Parts may be run in several threads at once.
 
     Raises:
         ModelUnavailable: on creation, when the model cannot be loaded.
@@ -93,45 +96,56 @@ class Worker:
         policy = AddressPolicy.from_settings(settings.fetch, order.manifest_base, order.manifest_remote)
         self.fetcher = Fetcher(settings.fetch, policy)
         self.local, self.decoders = threading.local(), list[Decoder]()
-        self.pool = ThreadPoolExecutor(settings.fetch.concurrency, thread_name_prefix="intake")
-        self.model = ModelProcess(settings, order.load)
+        self.fetching = ThreadPoolExecutor(settings.fetch.concurrency, thread_name_prefix="fetch")
+        self.decoding = ThreadPoolExecutor(settings.fetch.decoders, thread_name_prefix="decode")
+        self.model, self.model_turn = ModelProcess(settings, order.load), threading.Lock()
         self.model.start()
 
     def run(self, part: Part, rows: list[ManifestRow]) -> PartOutcome:
         """Answer and commit one part; never raises."""
-        outcome, started, starts = PartOutcome(part.number, len(rows)), time.monotonic(), self.model.starts
+        outcome, started = PartOutcome(part.number, len(rows)), time.monotonic()
         try:
             _OpenPart(self, part, rows, outcome).work()
         except ModelUnavailable as error:
-            outcome.failure = str(error)
+            outcome.failure = one_line(str(error))
         except Exception as error:
-            outcome.failure = f"{type(error).__name__}: {error}"
+            outcome.failure = one_line(f"{type(error).__name__}: {error}")
         outcome.seconds = time.monotonic() - started
-        outcome.starts = self.model.starts - starts
         log = self.log.info if outcome.committed else self.log.error
         log("part_ended", **{name: value for name, value in outcome.__dict__.items() if value is not None})
         return outcome
 
     def close(self) -> None:
         """End the threads and the processes. A worker that is closed is not used again."""
-        self.pool.shutdown(cancel_futures=True)
+        self.fetcher.close()
+        self.fetching.shutdown(cancel_futures=True)
+        self.decoding.shutdown(cancel_futures=True)
         for decoder in self.decoders:
             decoder.close()
         self.model.end()
 
-    def load(self, row: ManifestRow) -> Loaded:
-        """The row's picture, or why there is none."""
+    def fetch(self, row: ManifestRow) -> Fetched:
+        """The row's file, or why there is none."""
         if not (row.question or "").strip():
             return row, RowFailure(Status.SKIPPED, f"question is {row.question!r}; expected a text")
-        stage = Status.FETCH_FAILED
         try:
-            data = self.fetcher.fetch(row.image_uri)
-            stage = Status.DECODE_CRASH
-            return row, self._decoder().decode(data, row.page)
+            return row, self.fetcher.fetch(row.image_uri)
         except RowFailure as failure:
             return row, failure
         except Exception as error:
-            return row, RowFailure(stage, f"{type(error).__name__}: {error}")
+            return row, RowFailure(Status.FETCH_FAILED, f"{type(error).__name__}: {error}")
+
+    def decode(self, fetched: Fetched) -> Loaded:
+        """The row's picture, or why there is none."""
+        row, got = fetched
+        if isinstance(got, RowFailure):
+            return row, got
+        try:
+            return row, self._decoder().decode(got, row.page)
+        except RowFailure as failure:
+            return row, failure
+        except Exception as error:
+            return row, RowFailure(Status.DECODE_CRASH, f"{type(error).__name__}: {error}")
 
     def _decoder(self) -> Decoder:
         decoder: Decoder | None = getattr(self.local, "decoder", None)
@@ -207,19 +221,33 @@ class _OpenPart:
         return {numbers[str(row["id"])]: row for row in old if Status(row["status"]) not in RETRYABLE}
 
     def _batches(self, rows: list[ManifestRow]) -> Iterator[list[Loaded]]:
-        """Fixed slices of the part in manifest order without the rows that are done, loaded at most two ahead."""
+        """Fixed slices of the part without the rows that are done, in the order in which their files arrive.
+
+        `fetch.ahead` rows are fetched ahead, and one batch is decoded while another is answered.
+        """
+        waiting, worker, settings = self._slices(rows), self.worker, self.worker.order.settings.fetch
+        fetching: list[list[Future[Fetched]]] = []
+        decoding: list[list[Future[Loaded]]] = []
+        while waiting or fetching or decoding:
+            while waiting and (not fetching or sum(map(len, fetching)) < settings.ahead):
+                fetching.append([worker.fetching.submit(worker.fetch, row) for row in waiting.pop(0)])
+            while len(decoding) < 2 and (ready := next((one for one in fetching if all(f.done() for f in one)), None)):
+                fetching.remove(ready)
+                decoding.append([worker.decoding.submit(worker.decode, file.result()) for file in ready])
+            started = time.monotonic()
+            batch = [picture.result() for picture in decoding.pop(0)] if decoding else None
+            if batch is None:
+                wait([file for one in fetching for file in one if not file.done()], return_when=FIRST_COMPLETED)
+            self.outcome.waiting_seconds += time.monotonic() - started
+            if batch is not None:
+                yield batch
+
+    def _slices(self, rows: list[ManifestRow]) -> list[list[ManifestRow]]:
         size, first = self.worker.order.settings.run.batch, self.part.first_row
         slices: dict[int, list[ManifestRow]] = {}
         for row in rows:
             slices.setdefault((row.number - first) // size, []).append(row)
-        waiting, ahead = list(slices.values()), list[list[Future[Loaded]]]()
-        while waiting or ahead:
-            while waiting and len(ahead) < 2:
-                ahead.append([self.worker.pool.submit(self.worker.load, row) for row in waiting.pop(0)])
-            started = time.monotonic()
-            batch = [future.result() for future in ahead.pop(0)]
-            self.outcome.waiting_seconds += time.monotonic() - started
-            yield batch
+        return list(slices.values())
 
     def _answered(self, batch: list[Loaded], history: History) -> dict[int, Row]:
         """Every row of the batch with its end."""
@@ -237,21 +265,24 @@ class _OpenPart:
         return done
 
     def _hand_over(self, asked: Sequence[tuple[ManifestRow, Picture]]) -> Answered:
-        started = time.monotonic()
-        self.journal.suspect([row.number for row, _ in asked])
-        self.outcome.journal_seconds += time.monotonic() - started
-        started = time.monotonic()
-        try:
-            answered = self.worker.model.answer(asked)
-            if answered.death is not None:
-                held = [row.number for row, _ in asked if row.number not in answered.rows]
-                self.worker.log.warning("model_process_died", part=self.part.number, rows=held, reason=answered.death.reason)
-            return answered
-        except ModelUnavailable:
-            self.journal.release([row.number for row, _ in asked])  # no model ever saw them
-            raise
-        finally:
-            self.outcome.model_seconds += time.monotonic() - started
+        """The model's answers, when it is this part's turn."""
+        with self.worker.model_turn:
+            started = time.monotonic()
+            self.journal.suspect([row.number for row, _ in asked])
+            self.outcome.journal_seconds += time.monotonic() - started
+            started, starts = time.monotonic(), self.worker.model.starts
+            try:
+                answered = self.worker.model.answer(asked)
+            except ModelUnavailable:
+                self.journal.release([row.number for row, _ in asked])  # no model ever saw them
+                raise
+            finally:
+                self.outcome.model_seconds += time.monotonic() - started
+                self.outcome.starts += self.worker.model.starts - starts
+        if answered.death is not None:
+            held = [row.number for row, _ in asked if row.number not in answered.rows]
+            self.worker.log.warning("model_process_died", part=self.part.number, rows=held, reason=answered.death.reason)
+        return answered
 
 
 def _bare(row: ManifestRow) -> ManifestRow:

@@ -26,7 +26,9 @@ class FetchSettings(Settings):
     )
     decode_timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for decoding one file")
     decode_memory_bytes: Annotated[int, Field(gt=0)] = Field(3_000_000_000, description="address space of a decoding process")
-    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(4, description="files an actor fetches and decodes ahead")
+    concurrency: Annotated[int, Field(ge=1, le=256)] = Field(16, description="files an actor fetches at a time")
+    ahead: Annotated[int, Field(ge=1, le=100_000)] = Field(64, description="rows of a part whose files an actor fetches ahead")
+    decoders: Annotated[int, Field(ge=1, le=64)] = Field(2, description="decoding processes of an actor")
     attempts: Annotated[int, Field(ge=1, le=20)] = Field(10, description="tries for a failure that may pass")
 
 

@@ -45,7 +45,7 @@ def _poisoned(folder: Path, poison: Mapping[int, str], clean: PartOutcome, clean
     ends = {"segv": Status.MODEL_CRASH, "kill": Status.MODEL_CRASH, "hang": Status.MODEL_TIMEOUT}
     wrong = sum(rows[k]["status"] != ends[kind] for k, kind in poison.items())
     lost = sum(rows[k] != clean_rows[k] for k in range(ROWS) if k not in poison)
-    each = (outcome.starts - 1) / len(poison)
+    each = outcome.starts / len(poison)
     title = f"{len(poison)} in {ROWS}"
     return [
         Figure(f"{title}: restarts a poison row", each, log2(BATCH) + 2, len(poison)),
@@ -63,7 +63,7 @@ def _crowded(folder: Path, clean_rows: list[dict[str, Any]]) -> Figures:
     changed = sum(a != b for a, b in zip(kept, wanted, strict=True))
     return [
         Figure("memory short for 1 in 10: rows lost or changed", changed, 0, ROWS),
-        Figure("memory short for 1 in 10: processes lost", outcome.starts - 1, 0, ROWS // 10),
+        Figure("memory short for 1 in 10: processes lost", outcome.starts, 0, ROWS // 10),
     ]
 
 
@@ -76,7 +76,6 @@ def _run(folder: Path, poison: Mapping[int, str]) -> tuple[PartOutcome, list[dic
     (part,) = cut_parts(opened.rows, ROWS)
     with closing(Worker(WorkOrder(settings, opened.base, opened.remote, opened.passthrough, False, load_hash))) as worker:
         outcome = worker.run(part, read_rows(opened, part.first_row, part.rows))
-        outcome.starts += 1  # the one that was started with the worker
     if outcome.failure:
         raise RuntimeError(outcome.failure)
     rows: list[dict[str, Any]] = pq.read_table(folder / "out" / "results").to_pylist()

@@ -22,6 +22,8 @@ FREE = frozenset(
         "fetch.decode_timeout_s",
         "fetch.decode_memory_bytes",
         "fetch.concurrency",
+        "fetch.ahead",
+        "fetch.decoders",
         "fetch.attempts",
         "run.actors",
         "run.gpus_per_actor",
