@@ -29,7 +29,8 @@ from tests.faults.small_archive import SETTINGS, write_small_archive
 
 KINDS = ("worker", "driver", "model", "node")
 BATCH, PART_ROWS, ACTORS, PREFETCH = 8, 250, 2, 2
-DELAY_S = 0.004
+DELAY_S = 0.01
+LONGEST_WAIT_S = 2.0
 RUN = (*SETTINGS, f"run.batch={BATCH}", f"run.part_rows={PART_ROWS}")
 LONGEST_RUN_S = 600.0
 
@@ -64,7 +65,7 @@ class Campaign:
             noted = {"HASH_MODEL_LEDGER": str(ledger), "HASH_MODEL_DELAY_S": str(DELAY_S)}
             driver = Driver("tests.faults.hash_job", self.manifest, output, ACTORS, RUN, noted)
             try:
-                kills -= self._killed(driver, kills)
+                kills -= self._killed(driver, ledger, kills)
                 code = driver.process.wait(LONGEST_RUN_S) if driver.process.poll() is None else driver.process.returncode
             finally:
                 driver.end()
@@ -79,12 +80,12 @@ class Campaign:
         self._count(output, ledger)
         shutil.rmtree(output)
 
-    def _killed(self, driver: Driver, most: int) -> int:
+    def _killed(self, driver: Driver, ledger: Path, most: int) -> int:
         """Kill in this process of the command until it ends or the kills are spent; how many."""
         killed = 0
         while killed < most and driver.process.poll() is None:
             kind = KINDS[sum(self.kills.values()) % len(KINDS)]
-            if not self._waited(driver, self.random.uniform(0.0, 4.0)):
+            if not self._worked(driver, ledger):
                 break
             found = driver.victims(kind)
             if not found:
@@ -99,13 +100,14 @@ class Campaign:
                 driver.end()
         return killed
 
-    def _waited(self, driver: Driver, seconds: float) -> bool:
-        """Wait so long after the workers are there; False if the command ended before."""
-        while not driver.victims("model"):
+    def _worked(self, driver: Driver, ledger: Path) -> bool:
+        """Wait until rows are computed, and a random moment longer; False if the command ended before."""
+        before = ledger.stat().st_size if ledger.exists() else 0
+        while not ledger.exists() or ledger.stat().st_size == before:
             if driver.process.poll() is not None:
                 return False
-            time.sleep(0.1)
-        time.sleep(seconds)
+            time.sleep(0.02)
+        time.sleep(self.random.uniform(0.0, LONGEST_WAIT_S))
         return driver.process.poll() is None
 
     def _count(self, output: Path, ledger: Path) -> None:
