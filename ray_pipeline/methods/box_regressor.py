@@ -50,6 +50,7 @@ class AirB(nn.Module):
         )
 
     def standardised(self, features_BF: Tensor) -> Tensor:
+        """Features in standard deviations of the training questions from their mean, cut at `FURTHEST`."""
         return ((features_BF - self.mean_F) / self.spread_F).clamp(-FURTHEST, FURTHEST)
 
     def forward(self, standardised_BF: Tensor) -> Tensor:
