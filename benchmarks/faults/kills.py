@@ -45,6 +45,10 @@ class Campaign:
         self.recomputed = self.lost = self.doubled = self.partial = self.looks = self.runs = self.given_up = 0
         self.digests: set[str] = set()
 
+    def __str__(self) -> str:
+        rows = f"rows: {self.lost} lost, {self.doubled} doubled, {self.given_up} given up, {self.recomputed} computed twice"
+        return f"{sum(self.kills.values())} kills in {self.runs} runs; {rows}; {self.partial} partial files, {len(self.digests)} results"
+
     def go(self) -> None:
         """Run after run until every kill is spent; the last run ends undisturbed, and the first one has no kills at all."""
         self._one_output(0)
