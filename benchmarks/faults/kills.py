@@ -47,7 +47,8 @@ class Campaign:
 
     def __str__(self) -> str:
         rows = f"rows: {self.lost} lost, {self.doubled} doubled, {self.given_up} given up, {self.recomputed} computed twice"
-        return f"{sum(self.kills.values())} kills in {self.runs} runs; {rows}; {self.partial} partial files, {len(self.digests)} results"
+        seen = f"{self.partial} partial files, {len(self.digests)} results"
+        return f"{sum(self.kills.values())} kills in {self.runs} runs; {rows}; {seen}"
 
     def go(self) -> None:
         """Run after run until every kill is spent; the last run ends undisturbed, and the first one has no kills at all."""

@@ -4,12 +4,10 @@ import os
 import posixpath
 import re
 from dataclasses import dataclass
-from typing import Any
-
-import fsspec
 
 from ray_pipeline.intake.manifest_refused import ManifestRefused
-from ray_pipeline.intake.redaction import redacted, redacted_text
+from ray_pipeline.intake.manifest_store import FIRST_S, PATIENCE_S, ManifestStore
+from ray_pipeline.intake.redaction import named, redacted
 
 _MAGIC = re.compile(r"[*?\[]")
 _ENDINGS = (".parquet", ".parq", ".pq")
@@ -27,43 +25,41 @@ class ManifestFiles:
     remote: bool
 
 
-def store_of(uri: str) -> tuple[Any, str]:
-    """The fsspec store behind a manifest's address, and the address inside it."""
-    store, path = fsspec.core.url_to_fs(uri)
-    store.invalidate_cache()
-    return store, path
+def store_of(uri: str, patience_s: float = PATIENCE_S) -> tuple[ManifestStore, str]:
+    """The store behind a manifest's address, and the address inside it."""
+    store = ManifestStore(uri, patience_s)
+    return store, store.path
 
 
 def find_files(uri: str) -> ManifestFiles:
     """Files of a Parquet file, folder or glob. In folders, other endings and hidden names (`.x`, `_x`) are skipped.
 
     Raises:
-        ManifestRefused: nothing there, no Parquet file, or the store cannot be asked.
+        ManifestRefused: nothing there, no Parquet file, or the store cannot be asked, for `FIRST_S` seconds per question.
     """
     if not uri:
         raise ManifestRefused("manifest '' is empty, expected a Parquet file, folder or glob")
     try:
-        store, path = store_of(uri)
+        store, path = store_of(uri, FIRST_S)
         paths, folder = _list(store, path)
     except Exception as error:  # stores raise errors of their own libraries
-        text = redacted_text(str(error))
-        raise ManifestRefused(f"manifest {redacted(uri)} cannot be read ({type(error).__name__}: {text})") from None
+        raise ManifestRefused(f"manifest {redacted(uri)} cannot be read ({named(error)})") from None
     if not paths:
         raise ManifestRefused(f"manifest {redacted(uri)} has no Parquet file, expected a file, folder or glob of *.parquet")
-    protocol = store.protocol if isinstance(store.protocol, str) else store.protocol[0]
+    protocol = store.fs.protocol if isinstance(store.fs.protocol, str) else store.fs.protocol[0]
     remote = protocol not in ("file", "local")
-    base = str(store.unstrip_protocol(folder)).rstrip("/") if remote else os.path.abspath(folder)
+    base = str(store.fs.unstrip_protocol(folder)).rstrip("/") if remote else os.path.abspath(folder)
     return ManifestFiles(tuple(sorted(paths)), base, remote)
 
 
-def _list(store: Any, path: str) -> tuple[list[str], str]:
+def _list(store: ManifestStore, path: str) -> tuple[list[str], str]:
     """(files, base folder). A file whose very name holds glob letters is a file, not a glob."""
-    if store.isfile(path):
+    if store.is_file(path):
         return [path], posixpath.dirname(path)
     found = _MAGIC.search(path)
     if found:
         folder = posixpath.dirname(path[: found.start()] + "x")
-        return [name for name in store.glob(path) if _is_wanted(name, folder) and store.isfile(name)], folder
+        return [name for name in store.glob(path) if _is_wanted(name, folder) and store.is_file(name)], folder
     return [name for name in store.find(path) if _is_wanted(name, path)], path
 
 
