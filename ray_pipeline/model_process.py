@@ -11,6 +11,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,6 +24,8 @@ from schemas.manifest import ManifestRow
 from schemas.picture import Picture
 from schemas.status import Status
 
+# Whoever ends a whole job kills its processes in any order. If the worker is next, nothing must be said of the rows.
+PAUSE_S = 1.0
 LOADS = 3  # tries to load the model after which it cannot be loaded
 _START = "import json, sys; sys.path[:0] = json.loads(sys.argv.pop(1)); from ray_pipeline.model_process_child import main; main()"
 # What answers pictures needs no keys: they stay with the worker, which fetches and commits.
@@ -164,6 +167,7 @@ class ModelProcess:
         except subprocess.TimeoutExpired:
             return Death(Status.MODEL_CRASH, "the model process closed its connection")
         if code == -signal.SIGKILL:
+            time.sleep(PAUSE_S)
             return Death(Status.MODEL_CRASH, "the model process was killed (signal 9: by the memory killer, or by somebody)")
         return Death(Status.MODEL_CRASH, f"the model process ended {f'by signal {-code}' if code < 0 else f'with code {code}'}")
 

@@ -24,6 +24,7 @@ from schemas.picture import Picture
 def main() -> None:
     """Arguments: descriptors of the socket to the worker and of the lifeline that closes when the worker ends."""
     channel, lifeline = (socket.socket(fileno=int(text)) for text in sys.argv[1:3])
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is sent to all processes of a job is the worker's to answer
     _die_with(lifeline)
     order, _ = wire.receive(channel)
     try:

@@ -24,6 +24,7 @@ from schemas.picture import Picture
 from schemas.status import RowFailure, Status
 
 _START_S = 60.0  # a fresh interpreter on a busy machine; no file's time runs meanwhile
+_PAUSE_S = 1.0  # between a kill from outside and the second try
 _FILES_PER_CHILD = 1000  # memory that Pillow's libraries keep goes back now and then
 _START = "import json, sys; sys.path += json.loads(sys.argv.pop(1)); from ray_pipeline.intake.decode_child import main; main()"
 _DECODE_STATUSES = frozenset(status for status in Status if status.startswith("decode_"))
@@ -59,10 +60,24 @@ class Decoder:
         Raises:
             RowFailure: decode_unsupported, decode_corrupt, decode_too_large, decode_crash or decode_timeout.
         """
+        try:
+            return self._decode(data, page)
+        except _KilledFromOutside:
+            # Whoever ends a whole job kills its processes in any order. If this one is next, nothing is said of the row.
+            time.sleep(_PAUSE_S)
+        try:
+            return self._decode(data, page)
+        except _KilledFromOutside as killed:
+            raise RowFailure(killed.status, f"{killed}, twice") from None
+
+    def _decode(self, data: bytes, page: int | None) -> Picture:
         child = self._living_child()
         try:
             pixels_YX3 = child.decode(data, page)
         except RowFailure:
+            raise
+        except _KilledFromOutside:
+            self._discard()
             raise
         except _ChildFailure as failure:
             self._discard()
@@ -85,10 +100,17 @@ class Decoder:
             self._discard()
         if self._child is None:
             try:
-                self._child = _Child(self._settings)
+                self._child = self._started()
             except (RuntimeError, OSError) as error:
                 raise RowFailure(Status.DECODE_CRASH, f"no decoder: {error}") from None
         return self._child
+
+    def _started(self) -> "_Child":
+        try:
+            return _Child(self._settings)
+        except (RuntimeError, OSError):  # as with a file: perhaps everything is being ended
+            time.sleep(_PAUSE_S)
+            return _Child(self._settings)
 
     def _discard(self) -> None:
         if self._child:
@@ -102,6 +124,10 @@ class _ChildFailure(Exception):
     def __init__(self, status: Status, message: str) -> None:
         super().__init__(message)
         self.status = status
+
+
+class _KilledFromOutside(_ChildFailure):
+    """Signal 9, which nothing in the child sends: the machine's memory killer, or somebody who ends everything."""
 
 
 class _Child:
@@ -204,6 +230,8 @@ class _Child:
         code = self._process.poll()
         if code == -signal.SIGXCPU:
             return _ChildFailure(Status.DECODE_TIMEOUT, "used up its CPU time")
+        if code == -signal.SIGKILL:
+            return _KilledFromOutside(Status.DECODE_CRASH, "the decoder process was killed (signal 9)")
         cause = "lost its connection" if code is None else f"ended by signal {-code}" if code < 0 else f"ended with code {code}"
         return _ChildFailure(Status.DECODE_CRASH, f"the decoder process {cause}")
 

@@ -5,6 +5,7 @@ import math
 import mmap
 import os
 import resource
+import signal
 import socket
 import sys
 
@@ -20,6 +21,7 @@ def main() -> None:
     """Arguments: socket descriptor, max_pixels, max_pages, address space in bytes, CPU seconds per file."""
     descriptor, max_pixels, max_pages, memory_bytes = (int(text) for text in sys.argv[1:5])
     channel = socket.socket(fileno=descriptor)
+    signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is sent to all processes of a job is the parent's to answer
     prepare_pillow(max_pixels)
     give_up_rights(memory_bytes)
     channel.sendall(wire.READY_MARK)

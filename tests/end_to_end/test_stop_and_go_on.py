@@ -218,11 +218,11 @@ def test_a_signal_while_a_run_is_completed(
     arguments = ["--manifest", str(tmp_path / "m.parquet"), "--output", str(tmp_path / "out")]
     index = tmp_path / "out" / "index.json"
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.run, "build_index", lambda *arguments: signal.raise_signal(signal.SIGTERM))
+        patch.setattr(jobs.run, "complete", lambda *arguments: signal.raise_signal(signal.SIGTERM))
         assert answer.main(arguments) == STOPPED and not index.exists()
-    write = jobs.run.write_index
+    complete = jobs.run.complete
     with monkeypatch.context() as patch:
-        patch.setattr(jobs.run, "write_index", lambda *arguments: write(*arguments) and signal.raise_signal(signal.SIGINT))
+        patch.setattr(jobs.run, "complete", lambda *arguments: complete(*arguments) and signal.raise_signal(signal.SIGINT))
         assert answer.main(arguments) == STOPPED and index.exists()
     assert capsys.readouterr().err.count("stopped by") == 2
     assert answer.main(arguments) == 0

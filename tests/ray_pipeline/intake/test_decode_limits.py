@@ -13,6 +13,7 @@ from hypothesis import HealthCheck, given, seed, settings
 from hypothesis import strategies as st
 from PIL import Image
 
+from ray_pipeline.intake import decode
 from ray_pipeline.intake.decode import Decoder
 from schemas.job import FetchSettings
 from schemas.status import RowFailure, Status
@@ -183,16 +184,27 @@ def test_child_killed_between_files_harms_no_file() -> None:
         assert outcome(decoder, GOOD) == ("ok", "30x20")
 
 
-@pytest.mark.parametrize(
-    ("number", "status"), [(signal.SIGKILL, "decode_crash"), (signal.SIGSEGV, "decode_crash"), (signal.SIGXCPU, "decode_timeout")]
-)
-def test_child_killed_in_the_middle_of_a_file(number: signal.Signals, status: str, monkeypatch: pytest.MonkeyPatch) -> None:
+KILLS = [  # signal, how many children it ends in the middle of the file, the file's end
+    (signal.SIGKILL, 1, "ok"),  # whoever ends everything kills in any order: a row is not blamed at once
+    (signal.SIGKILL, 2, "decode_crash"),
+    (signal.SIGSEGV, 1, "decode_crash"),
+    (signal.SIGXCPU, 1, "decode_timeout"),
+]
+
+
+@pytest.mark.parametrize(("number", "times", "status"), KILLS)
+def test_child_killed_in_the_middle_of_a_file(
+    number: signal.Signals, times: int, status: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Stopped before the file arrives and killed when it is there, so that it surely falls into it."""
-    send = socket.send_fds
+    send, left = socket.send_fds, [times]
     with Decoder(LIMITS) as decoder:
-        pid = decoder.child_pid or 0
 
         def send_and_kill(channel: socket.socket, buffers: list[bytes], descriptors: list[int]) -> int:
+            if not left[0]:
+                return send(channel, buffers, descriptors)
+            left[0] -= 1
+            pid = decoder.child_pid or 0
             os.kill(pid, signal.SIGSTOP)
             sent = send(channel, buffers, descriptors)
             os.kill(pid, number)
@@ -201,9 +213,17 @@ def test_child_killed_in_the_middle_of_a_file(number: signal.Signals, status: st
 
         with monkeypatch.context() as patch:
             patch.setattr(socket, "send_fds", send_and_kill)
+            patch.setattr(decode, "_PAUSE_S", 0.01)
             got, message = outcome(decoder, GOOD)
-        assert got == status, message
+        assert got == status and not left[0], message
         assert outcome(decoder, GOOD) == ("ok", "30x20")
+
+
+def test_a_signal_to_all_processes_of_a_job_is_the_parent_s_to_answer(decoder: Decoder) -> None:
+    assert outcome(decoder, GOOD) == ("ok", "30x20")
+    pid = decoder.child_pid or 0
+    os.kill(pid, signal.SIGTERM)
+    assert outcome(decoder, GOOD) == ("ok", "30x20") and decoder.child_pid == pid
 
 
 def test_the_child_is_locked_in(decoder: Decoder) -> None:
