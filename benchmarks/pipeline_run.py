@@ -22,6 +22,12 @@ class Ran:
     wall_s: float
     parts: list[dict[str, Any]]
     driver_bytes: list[int]
+    ends_s: list[tuple[float, int]]  # when parts were committed, in order, and their rows
+
+    def steady_rows_per_s(self, first: float = 0.4, last: float = 0.9) -> float:
+        """The pace in the middle of the run: all workers have started by then, and none has run out of parts."""
+        a, b = int(first * len(self.ends_s)), int(last * len(self.ends_s))
+        return sum(rows for _, rows in self.ends_s[a + 1 : b + 1]) / (self.ends_s[b][0] - self.ends_s[a][0])
 
     @property
     def rows_per_s(self) -> float:
@@ -48,7 +54,8 @@ def run(module: str, manifest: Path, output: Path, options: list[str], settings:
     ends = {part["part"]: (output / "results" / f"part-{part['part']:05d}.parquet").stat().st_mtime for part in metrics["parts"]}
     begins = [ends[part["part"]] - part["seconds"] for part in metrics["parts"]]
     work_s = max(ends.values()) - min(begins)
-    return Ran(process.returncode, metrics["rows_this_run"], work_s, metrics["wall_s"], metrics["parts"], driver_bytes)
+    ended = sorted((ends[part["part"]], int(part["rows"])) for part in metrics["parts"])
+    return Ran(process.returncode, metrics["rows_this_run"], work_s, metrics["wall_s"], metrics["parts"], driver_bytes, ended)
 
 
 def _followed(process: "subprocess.Popen[bytes]") -> list[int]:
