@@ -210,6 +210,8 @@ def _log(prepared: Prepared) -> Any:
 
 def _begin(prepared: Prepared) -> None:
     prepared.output.clean_staging()
+    if not prepared.output.creates_once():
+        print(f"{prepared.settings.output} knows no conditional writes: run one command at a time on it", file=sys.stderr)
     prepared.output.create("run.json", _json_bytes(prepared.run_file))
     if prepared.again:
         prepared.output.reopen()

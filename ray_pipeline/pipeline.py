@@ -19,6 +19,7 @@ from ray.data import ActorPoolStrategy, DataContext, Dataset, Datasource, ReadTa
 from ray.data.block import BlockMetadata
 from ray.exceptions import RayError
 from ray.util.metrics import Counter
+from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.intake.manifest import Manifest, read_rows
@@ -46,24 +47,27 @@ def run_parts(manifest: Manifest, parts: list[Part], order: WorkOrder, follow: F
         RunBroken: Ray gave up on the whole run, or no row ended for `run.idle_timeout_s`; one line says why.
     """
     _use_safe_context()
-    tally = ray.remote(_Tally).options(num_cpus=0, max_restarts=-1).remote()
+    here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # it lives as long as the driver
+    tally = ray.remote(_Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
     yield from _watched(_dataset(manifest, parts, order, tally), tally, follow, order.settings.run.idle_timeout_s)
 
 
 def _dataset(manifest: Manifest, parts: list[Part], order: WorkOrder, tally: Any) -> Dataset:
     settings = order.settings.run
-    source = ray.data.read_datasource(_ManifestSource(manifest, parts), override_num_blocks=len(parts))
+    # Less than one CPU each, so that there is room for both on a node that has one; more than none, so that a head
+    # without CPUs gets no work.
+    source = ray.data.read_datasource(_ManifestSource(manifest, parts), override_num_blocks=len(parts), num_cpus=0.5)
     with warnings.catch_warnings():
         # Without these two a part that kills its worker is tried for ever; Ray offers no named parameters for them yet.
         warnings.filterwarnings("ignore", "`ray_remote_args` is deprecated")
         dataset: Dataset = source.map_batches(
             _PartWorker,
             fn_constructor_args=(order, tally),
-            batch_size=None,
+            batch_size=1,  # a part
             batch_format="pyarrow",
             zero_copy_batch=True,
             compute=_workers(min(settings.actors, len(parts))),
-            num_cpus=0,  # with the default of one CPU each, actors can starve the read tasks and nothing ever starts
+            num_cpus=0 if settings.gpus_per_actor else 0.01,  # with the default of 1, workers can starve the read tasks for ever
             num_gpus=settings.gpus_per_actor,
             max_restarts=-1,  # the pool must not run dry; what bounds repetition is the next line
             max_task_retries=TRIES_PER_PART - 1,

@@ -70,7 +70,8 @@ def test_planted_boxes_arrive_within_two_percent(tmp_path: Path) -> None:
             planted_file(tmp_path / f"{name}.jpg", size, box, exif)
             rows.append({"id": name, "image_uri": f"{name}.jpg", "question": "Where is the magenta thing?"})
             truths[name] = (size, box)
-    assert execute(prepare(settings(write_manifest(tmp_path, rows), tmp_path / "out", actors=2), ("question",))) == 0
+    run = settings(write_manifest(tmp_path, rows), tmp_path / "out", actors=2, gpus_per_actor=0.5)
+    assert execute(prepare(run, ("question",))) == 0
     found = results(tmp_path / "out")
     assert [row["id"] for row in found] == [row["id"] for row in rows], "results are in manifest order"
     for row in found:
