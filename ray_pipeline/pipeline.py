@@ -31,6 +31,7 @@ from schemas.manifest import ManifestRow, Part
 TRIES_PER_PART = 20
 OPEN_PARTS = 2
 LOOK_EVERY_S = 1.0
+_NOTHING = object()
 Follow = Callable[[Mapping[str, int]], None]  # rows that have ended in this run so far, by status
 
 
@@ -112,9 +113,6 @@ def _watched(dataset: Dataset, tally: Any, follow: Follow, idle_timeout_s: float
             yield arrived
         elif time.monotonic() - changed_s > idle_timeout_s:
             raise RunBroken(f"no row has ended for {idle_timeout_s:g} s (run.idle_timeout_s); is there room on the cluster?")
-
-
-_NOTHING = object()
 
 
 def _deliver(dataset: Dataset, arrivals: "queue.SimpleQueue[Any]") -> None:
