@@ -16,7 +16,7 @@ class Progress:
         self.rows, self.done, self.failed, self.earlier = rows, 0, 0, 0
         self.started = time.monotonic()
         self.said = -LOG_EVERY_S  # the first rows are always news
-        self.live = sys.stderr.isatty()
+        self.live, self.all_said = sys.stderr.isatty(), False
 
     def skip(self, rows: int) -> None:
         """Rows that an earlier run has committed."""
@@ -35,8 +35,8 @@ class Progress:
         text = f"{self.earlier + self.done}/{self.rows} rows, {self.failed} errors, {rate:.2f} rows/s, {eta}"
         if self.live:
             print(f"\r{text:<78}", end="", file=sys.stderr, flush=True)
-        elif self.done and (elapsed - self.said >= LOG_EVERY_S or left == 0):
-            self.said = elapsed
+        elif self.done and (elapsed - self.said >= LOG_EVERY_S or (left == 0 and not self.all_said)):
+            self.said, self.all_said = elapsed, left == 0
             self._say(text)
 
     def close(self) -> None:
