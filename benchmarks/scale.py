@@ -66,9 +66,8 @@ def scaling(folder: Path, actors: list[int]) -> dict[int, float]:
         settings = [*SETTINGS, "run.batch=16", "run.part_rows=32"]
         ran = run(JOB, manifest, folder / str(count) / "out", ["--actors", str(count)], settings, HASH_MODEL_DELAY_S=str(SLEEP_S))
         rates[count] = ran.steady_rows_per_s() / count
-        print(
-            f"{count} workers: {ran.rows_per_s:.2f} rows/s, {rates[count] / rates[actors[0]]:.3f} of one's pace each", flush=True
-        )
+        share = rates[count] / rates[actors[0]]
+        print(f"{count} workers: {count * rates[count]:.2f} rows/s, {share:.3f} of one's pace each", flush=True)
     return {count: rate / rates[actors[0]] for count, rate in rates.items()}
 
 
