@@ -55,11 +55,7 @@ class Campaign:
         self._one_output(0)
         while self.left:
             self._one_output(self.random.randint(4, 12))
-            print(
-                f"  {sum(self.kills.values())} kills in {self.runs} runs, {self.recomputed} rows twice",
-                file=sys.stderr,
-                flush=True,
-            )
+            print(f"  {self}", file=sys.stderr, flush=True)  # a campaign that is broken off has said so far
 
     def _one_output(self, kills: int) -> None:
         output, ledger = self.folder / f"out{self.runs}", self.folder / f"ledger{self.runs}"
