@@ -298,9 +298,8 @@ def _ray_session(settings: JobSettings) -> Iterator[None]:
         return
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     os.environ.setdefault("RAY_DATA_DISABLE_PROGRESS_BARS", "1")
-    os.environ.setdefault(
-        "RAY_worker_niceness", "0"
-    )  # a Ray started here is for this run alone; 15 would starve on a busy machine
+    # A Ray started here is for this run alone; with its own 15, workers would starve on a busy machine.
+    os.environ.setdefault("RAY_worker_niceness", "0")
     logging.getLogger("ray.data").setLevel(logging.ERROR)  # the rest is in Ray's session log
     try:
         with undisturbed():

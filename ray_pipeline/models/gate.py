@@ -9,6 +9,7 @@ import os
 import pickletools
 import re
 import stat
+from collections import Counter
 from collections.abc import Iterator
 from math import prod
 from pathlib import Path
@@ -85,8 +86,7 @@ def plain_json(data: bytes) -> Any:
 def _each_key_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     made = dict(pairs)
     if len(made) != len(pairs):
-        seen: set[str] = set()
-        twice = next(key for key, _ in pairs if key in seen or seen.add(key))  # type: ignore[func-returns-value]
+        twice = next(key for key, times in Counter(key for key, _ in pairs).items() if times > 1)
         raise ValueError(f"key {twice[:80]!r} is there twice")
     return made
 

@@ -5,14 +5,13 @@ import json
 import os
 import random
 import threading
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.fail_points import NAMES
-from tests.faults.delivery_runs import BATCH, FAILING, ROWS, DeliveryRuns, findings, recomputed, scratch_folder, watch
+from tests.faults.delivery_runs import BATCH, FAILING, ROWS, DeliveryRuns, findings, recomputed, watch
 
 KILLED = -9
 RECORDS = 16  # of a whole run: two per batch
@@ -27,18 +26,6 @@ AGAIN = [
     "commit.after_create:2",
     "index.before:1",
 ]
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[DeliveryRuns]:
-    with DeliveryRuns() as runs:
-        yield runs
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with scratch_folder() as name:
-        yield Path(name)
 
 
 @pytest.mark.parametrize("point", SWEEP)

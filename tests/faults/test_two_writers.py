@@ -1,23 +1,10 @@
 """Two drivers of the same output, stopped and woken at random, with clocks that disagree: each name is committed once."""
 
-from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
-from tests.faults.delivery_runs import DeliveryRuns, findings, scratch_folder
-
-
-@pytest.fixture(scope="module")
-def runs() -> Iterator[DeliveryRuns]:
-    with DeliveryRuns() as runs:
-        yield runs
-
-
-@pytest.fixture
-def folder() -> Iterator[Path]:
-    with scratch_folder() as name:
-        yield Path(name)
+from tests.faults.delivery_runs import DeliveryRuns, findings
 
 
 @pytest.mark.parametrize("seed", range(6))
