@@ -45,9 +45,11 @@ def store(monkeypatch: pytest.MonkeyPatch) -> Iterator[FaultyS3]:
 
 
 @pytest.fixture
-def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A second for each question."""
-    monkeypatch.setattr(manifest_files, "FIRST_S", 1.0)
+def impatient(store: FaultyS3, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Three seconds for each question, once the S3 library is warm: its first client alone takes a second or two."""
+    open_manifest(URI, None, (), ())
+    store.asked.clear()
+    monkeypatch.setattr(manifest_files, "FIRST_S", 3.0)
 
 
 def refusal(uri: str = URI) -> str:
