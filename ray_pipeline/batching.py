@@ -70,6 +70,7 @@ def ends(family: Family, conversations: Mapping[Any, Conversation], limit: RowLi
     calls: dict[type, Callable[[Any], list[Any]]] = {
         Encode: family.encode, ReadAttention: family.read_attention, ReadGradient: family.read_gradient,
         ReadPixelGradient: family.read_pixel_gradient, Generate: family.generate, Sample: family.sample,
+       
     }  # fmt: skip
     while waiting or ended:
         yield from ended.items()
@@ -114,7 +115,8 @@ def _advance(key: Hashable, talk: Conversation, reply: Reply | RowFailure | None
 
 
 def _call(call: Callable[[Any], list[Any]], requests: list[Any], limit: RowLimit) -> list[Any]:
-    """The call's replies in order; what fails is halved, and alone becomes a failure."""
+    """The call's replies in order; what fails is tried again in halves, or in what memory has shown to hold; alone it becomes
+    a failure."""
     try:
         replies = call(requests)
         limit.grow(len(requests))
@@ -133,5 +135,7 @@ def _call(call: Callable[[Any], list[Any]], requests: list[Any], limit: RowLimit
             limit.halve(len(requests))
     if len(requests) == 1:
         return [RowFailure(status, reason)]
-    half = len(requests) // 2
-    return _call(call, requests[:half], limit) + _call(call, requests[half:], limit)
+    half, replies = (len(requests) + 1) // 2, list[Any]()
+    while left := requests[len(replies) :]:
+        replies += _call(call, left[: min(half, limit.rows)], limit)  # what the first half learned, the second one heeds
+    return replies

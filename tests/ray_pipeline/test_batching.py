@@ -2,8 +2,9 @@
 
 import numpy as np
 import pytest
+import torch
 
-from ray_pipeline.batching import converse
+from ray_pipeline.batching import RowLimit, _call, converse
 from ray_pipeline.perceiver import Plan, Seen, perceive
 from schemas.methods import RefineSettings
 from schemas.model import PromptSettings, ViewSettings
@@ -74,6 +75,20 @@ def test_a_failing_row_is_alone(bad: str, status: Status) -> None:
 def test_out_of_memory_halves_the_batch_until_it_fits() -> None:
     talks = {k: perceive(planted(200, 160, (20, 30, 60, 50)), "out of memory", plan()) for k in range(5)}
     assert all(isinstance(end, Seen) for end in converse(PlantedModel(), talks).values())
+
+
+def test_what_one_half_learns_about_memory_the_other_half_heeds() -> None:
+    held, limit = [], RowLimit(16)
+
+    def call(requests: list[int]) -> list[int]:
+        held.append(len(requests))
+        if len(requests) > 2:
+            raise torch.OutOfMemoryError("planted")
+        return [-one for one in requests]
+
+    assert _call(call, list(range(16)), limit) == [-k for k in range(16)]
+    assert held[:4] == [16, 8, 4, 2] and max(held[4:]) <= 3  # the limit grows by one with each full call that went well
+    assert limit.rows <= 3
 
 
 def test_batched_rows_equal_single_rows() -> None:
