@@ -1,171 +1,195 @@
-"""One self-contained HTML page of a run: pictures, where the model looked, the crop, answers before and after.
+"""One self-contained HTML page of a run: pictures, where the model looked, answers before and after, filters and figures.
 
 Example:
-  fovea report --output results --html report.html --rows 60
+  fovea report --output results --html report.html --rows 5000
 """
 
 import argparse
-import io
 import json
 import sys
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-import pyarrow.parquet as pq
-from PIL import Image
-from torch import Tensor
-
-from ray_pipeline.actor import Actor, Asked
+from jobs.row_pictures import RowPictures
+from jobs.scored_run import EvaluationRefused, read_run
 from ray_pipeline.delivery.commit import Output
-from ray_pipeline.delivery.formats.html import ReportEntry, report_page
-from ray_pipeline.intake.addresses import AddressPolicy
-from ray_pipeline.intake.decode import Decoder
-from ray_pipeline.intake.fetch import Fetcher
-from ray_pipeline.intake.manifest import ManifestRefused, open_manifest
-from ray_pipeline.models.weights import ModelRefused
-from ray_pipeline.perceiver import Seen
+from ray_pipeline.delivery.escapes import one_line
+from ray_pipeline.delivery.finished_run import FinishedRun, finished_run
+from ray_pipeline.delivery.report.page import Report, report_page
+from ray_pipeline.delivery.report.shown_row import NO_ROOM, ShownRow
+from ray_pipeline.intake.manifest import Manifest, ManifestRefused, open_manifest
+from ray_pipeline.intake.redaction import redacted
+from ray_pipeline.intake.references import TEXTS, read_truths
+from ray_pipeline.scoring.reliability import Reliability, reliability
+from ray_pipeline.scoring.scored_row import ScoredRow
 from schemas.job import JobSettings
-from schemas.picture import Box, Picture
-from schemas.status import RowFailure, Status
+from schemas.reading import Task
+from schemas.status import Status
+from schemas.truth import Truth
 
-THUMBNAIL_PX, CROP_PX = 360, 240
 REFUSED = 2
+MEGABYTE = 1e6
 
 
 def main(argv: list[str] | None = None) -> int:
     """Write the page; returns 0, or 2 where there is no run to report on."""
-    parser = argparse.ArgumentParser(
-        prog="fovea report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.add_argument("--output", required=True, help="the run's output folder")
-    parser.add_argument("--html", type=Path, required=True, help="where to write the page")
-    parser.add_argument("--rows", type=int, default=60, help="most rows shown; failed ones come first")
-    options = parser.parse_args(argv)
+    options = _parser().parse_args(argv)
     try:
-        page = build_page(options.output, options.rows)
-    except (OSError, ValueError, ManifestRefused, ModelRefused) as refusal:
-        print(f"fovea report: {refusal}", file=sys.stderr)
+        page = report_page(build_report(options.output, options.rows, options.maps, options.megabytes, options.manifest))
+        options.html.parent.mkdir(parents=True, exist_ok=True)
+        options.html.write_text(page, encoding="utf-8")
+    except (OSError, ValueError, ManifestRefused) as refusal:
+        print(f"fovea report: {one_line(str(refusal))}", file=sys.stderr)
         return REFUSED
-    options.html.parent.mkdir(parents=True, exist_ok=True)
-    options.html.write_text(page, encoding="utf-8")
-    print(f"{options.html}: {len(page) / 1e6:.1f} MB")
+    print(f"{options.html}: {options.html.stat().st_size / MEGABYTE:.1f} MB")
     return 0
 
 
-def build_page(output_uri: str, most_rows: int) -> str:
-    """The page of a finished run. Importance maps are computed again from the pictures: results do not carry them.
+def _parser() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(
+        prog="fovea report", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("--output", "--run", required=True, metavar="URI", help="the run's output folder")
+    parser.add_argument("--html", type=Path, required=True, metavar="FILE", help="where to write the page")
+    parser.add_argument(
+        "--rows", type=int, default=60, metavar="N", help="most rows shown; of the failed ones at most half of it"
+    )
+    parser.add_argument(
+        "--maps", type=int, default=60, metavar="N", help="most importance maps: the model is asked once more for each"
+    )
+    parser.add_argument(
+        "--megabytes", type=float, default=100.0, metavar="F", help="room for pictures, about 20 kB a row; 0 opens none"
+    )
+    parser.add_argument("--manifest", metavar="URI", help="the run's manifest, if it has moved, or a labelled copy of it")
+    return parser
+
+
+def build_report(output_uri: str, most_rows: int, most_maps: int, megabytes: float, manifest_uri: str | None = None) -> Report:
+    """What the page of a finished run shows. Importance maps are computed again: results do not carry them.
 
     Raises:
-        ValueError: no complete run there.
+        ValueError: no complete run there, or one of another version.
+        ManifestRefused: the manifest cannot be read, relative to which the pictures' addresses are meant.
     """
-    output = Output(output_uri)
-    if not (output.exists("run.json") and output.exists("index.json")):
-        raise ValueError(f"output {output_uri!r} holds no complete run (run.json and index.json); expected a finished folder")
-    run, index = json.loads(output.read("run.json")), json.loads(output.read("index.json"))
-    settings = JobSettings.model_validate(run["settings"])
-    rows = _chosen(output, most_rows)
-    viewer = _Viewer(settings)
+    if most_rows < 1:
+        raise ValueError(f"--rows is {most_rows}, expected at least 1")
+    run = finished_run(output_uri)
+    settings = JobSettings.model_validate(run.run["settings"])
+    if manifest_uri is not None:
+        settings = settings.model_copy(update={"manifest": manifest_uri})
+    scored = _scored(output_uri, manifest_uri)
+    rows = _chosen(run, most_rows)
+    with ExitStack() as opened:
+        manifest = _manifest(settings, needed=megabytes > 0)
+        pictures = opened.enter_context(RowPictures(settings, manifest, megabytes * MEGABYTE, most_maps)) if manifest else None
+        truths = _truths(manifest, {row.columns["id"] for row in rows}) if manifest and scored else {}
+        rows = [_completed(row, pictures, truths.get(row.columns["id"]), scored, settings.task) for row in rows]
+    return Report(
+        title=f"Fovea: {run.total} rows",
+        rows=rows,
+        facts=_facts(run, settings, rows),
+        statuses=run.index["statuses"],
+        metrics=_metrics(run.output),
+        reliabilities=_reliabilities(scored),
+    )
+
+
+def _chosen(run: FinishedRun, most_rows: int) -> list[ShownRow]:
+    """In the run's order; failed rows are at most half of them, unless there are too few others."""
+    failed: list[ShownRow] = []
+    fine: list[ShownRow] = []
+    for number, columns in enumerate(run.rows()):
+        kept = fine if columns["status"] == Status.OK else failed
+        if len(kept) < most_rows:
+            kept.append(ShownRow(number, columns, redacted(columns["image_uri"])))
+    failed = failed[: max(most_rows // 2, most_rows - len(fine))]
+    return sorted(failed + fine[: most_rows - len(failed)], key=lambda row: row.number)
+
+
+def _manifest(settings: JobSettings, needed: bool) -> Manifest | None:
+    """The manifest as the run opened it; one that is gone is missed only where pictures are wanted."""
     try:
-        entries = [viewer.entry(row) for row in rows]
-    finally:
-        viewer.close()
+        return open_manifest(settings.manifest, settings.run.limit, (), settings.passthrough)
+    except (ManifestRefused, OSError) as refusal:
+        if needed:
+            raise ManifestRefused(f"{refusal}; --manifest names it where it has moved, --megabytes 0 does without") from None
+        return None
+
+
+def _scored(output_uri: str, manifest_uri: str | None) -> Sequence[ScoredRow]:
+    """Every row of the run against its references; empty where the manifest has none that fit."""
+    try:
+        return read_run(output_uri, manifest_uri).rows
+    except (EvaluationRefused, ManifestRefused, OSError) as refusal:
+        if f"no column {TEXTS!r}" not in str(refusal):  # most manifests have no truth, which is nothing to tell of
+            print(f"fovea report: without references: {one_line(str(refusal))}", file=sys.stderr)
+        return ()
+
+
+def _truths(manifest: Manifest, wanted: set[str]) -> dict[str, Truth]:
+    return {truth.id: truth for truth in read_truths(manifest) if truth.id in wanted}
+
+
+def _completed(
+    row: ShownRow, pictures: RowPictures | None, truth: Truth | None, scored: Sequence[ScoredRow], task: Task
+) -> ShownRow:
+    """The row with its pictures, its truth, and what it is worth against that."""
+    images, lacking = pictures.of(row.columns) if pictures else (None, NO_ROOM)
+    if not scored:
+        return replace(row, images=images, lacking=lacking)
+    worth = scored[row.number]
+    scores = {name: value for name, share in worth.scores.items() if (value := share.value) is not None}
+    right = next((scores[name] > 0 for name in ("exact_match", "acc_50") if name in scores), None)
+    if truth and task == "ocr":  # its text is as long as the page's; its boxes are of this page only if they were compared
+        truth = replace(truth, references=(), boxes=truth.boxes if worth.boxes else ())
+    return replace(row, images=images, lacking=lacking, truth=truth, right=right, scores=scores)
+
+
+def _reliabilities(scored: Iterable[ScoredRow]) -> dict[str, Reliability]:
+    """By what the confidences are of."""
+    found: defaultdict[str, list[tuple[float, bool]]] = defaultdict(list)
+    for row in scored:
+        for one in row.sureness:
+            found[one.of].append((one.confidence, one.right))
+    made = {of: reliability([sure for sure, _ in pairs], [right for _, right in pairs]) for of, pairs in sorted(found.items())}
+    return {of: one for of, one in made.items() if one is not None}
+
+
+def _metrics(output: Output) -> dict[str, Any]:
+    """Nothing where metrics.json is missing or no longer what a run wrote: it is not part of what is proven."""
+    try:
+        metrics = json.loads(output.read("metrics.json"))
+    except (OSError, ValueError, RecursionError):
+        return {}
+    return metrics if isinstance(metrics, dict) else {}
+
+
+def _facts(run: FinishedRun, settings: JobSettings, rows: Sequence[ShownRow]) -> list[tuple[str, str]]:
     facts = [
-        ("manifest", settings.manifest), ("rows", str(index["rows"])), ("model", settings.model.name),
-        ("method", settings.refine.method), ("crops", str(settings.views.max_crops)), ("shown", str(len(entries))),
-    ]  # fmt: skip
-    if len(entries) < index["rows"]:
-        facts += sorted((f"all rows: {name}", str(count)) for name, count in index["statuses"].items())
-    return report_page(f"Fovea: {index['rows']} rows", facts, entries)
+        ("manifest", redacted(settings.manifest)),
+        ("task", settings.task),
+        (
+            "model",
+            settings.model.name if settings.model.revision is None else f"{settings.model.name} at {settings.model.revision}",
+        ),
+        *(_methods(settings) if settings.task == "answer" else ()),
+        ("seed", str(settings.run.seed)),
+        ("version", str((run.run.get("versions") or {}).get("fovea", "unknown"))),
+        ("rows", str(run.total)),
+        ("rows shown", str(len(rows))),
+    ]
+    without = sum(row.lacking == NO_ROOM for row in rows)
+    return [*facts, ("shown without a picture, for lack of room (--megabytes)", str(without))] if without else facts
 
 
-def _chosen(output: Output, most_rows: int) -> list[dict[str, Any]]:
-    """Failed rows first (at most half of the page), then the others in manifest order."""
-    failed: list[dict[str, Any]] = []
-    fine: list[dict[str, Any]] = []
-    for name in output.list_results():
-        for row in pq.read_table(io.BytesIO(output.read_result(name))).to_pylist():
-            kept = fine if row["status"] == Status.OK else failed
-            if len(kept) < most_rows:
-                kept.append(row)
-    failed = failed[: most_rows // 2] if fine else failed
-    return failed + fine[: most_rows - len(failed)]
-
-
-class _Viewer:
-    """Opens pictures and asks the model again where it looked."""
-
-    def __init__(self, settings: JobSettings) -> None:
-        manifest = open_manifest(settings.manifest, settings.run.limit, ("question",), settings.passthrough)
-        now = settings.fetch.model_copy(update={"outage_s": 0.0})  # a page does not wait for a host that is out
-        self.fetcher = Fetcher(now, AddressPolicy.from_settings(settings.fetch, manifest.base, manifest.remote))
-        self.decoder = Decoder(settings.fetch)
-        self.actor = Actor(settings)
-
-    def close(self) -> None:
-        self.decoder.close()
-
-    def entry(self, row: dict[str, Any]) -> ReportEntry:
-        picture = None if row["status"] != Status.OK else self._picture(row)
-        refinement = row["refinement"] or {"method": "", "crops": [], "used": False, "reason": ""}
-        crops = [_box(crop) for crop in refinement["crops"] or []]
-        importance = self._map(picture, row) if picture is not None and crops else None
-        return ReportEntry(
-            id=row["id"], question=row["question"] or "", status=row["status"], error=row["error"], truth=None,
-            baseline_answer=row["baseline_answer"], baseline_confidence=row["baseline_confidence"],
-            answer=row["answer"], answer_confidence=row["answer_confidence"],
-            refinement_method=refinement["method"], refinement_reason=refinement["reason"], refinement_used=refinement["used"],
-            picture_png=None if picture is None else _png(picture, None, THUMBNAIL_PX),
-            picture_size=None if picture is None else (picture.width, picture.height),
-            map_png=None if importance is None else heat_png(importance),
-            crop_png=_png(picture, crops[0], CROP_PX) if picture is not None and crops else None,
-            crop_boxes=tuple(_share(crop, picture) for crop in crops) if picture is not None else (),
-            answer_box=_share(_box(row["box"]), picture) if picture is not None and row["box"] else None,
-        )  # fmt: skip
-
-    def _picture(self, row: dict[str, Any]) -> Picture | None:
-        try:
-            return self.decoder.decode(self.fetcher.fetch(row["image_uri"]), row["page"])
-        except RowFailure:  # gone since the run: the page shows the row without its picture
-            return None
-
-    def _map(self, picture: Picture, row: dict[str, Any]) -> Tensor | None:
-        seen = self.actor.answer({0: Asked(picture, row["question"])})[0]
-        return seen.map_YX if isinstance(seen, Seen) else None
-
-
-def heat_png(importance_YX: Tensor) -> bytes:
-    """The map as a translucent overlay: clear where nothing, orange where most."""
-    values = importance_YX.float().nan_to_num(0).clamp(min=0).numpy()
-    share = values / max(float(values.max()), 1e-12)
-    rgba = np.zeros((*share.shape, 4), np.uint8)
-    rgba[..., 0], rgba[..., 1] = 255, (200 * (1 - share)).astype(np.uint8)
-    rgba[..., 3] = (190 * share).astype(np.uint8)
-    grown = Image.fromarray(rgba).resize((share.shape[1] * 8, share.shape[0] * 8), Image.Resampling.BILINEAR)
-    return _encoded(grown)
-
-
-def _png(picture: Picture, box_px: Box | None, longest_px: int) -> bytes:
-    image = Image.fromarray(picture.pixels_YX3)
-    if box_px is not None:
-        image = image.crop((round(box_px[0]), round(box_px[1]), round(box_px[2]), round(box_px[3])))
-    scale = longest_px / max(image.size)
-    size = (max(1, round(image.width * scale)), max(1, round(image.height * scale)))
-    return _encoded(image.resize(size, Image.Resampling.LANCZOS))
-
-
-def _encoded(image: Image.Image) -> bytes:
-    packed = io.BytesIO()
-    image.save(packed, "PNG", optimize=True)
-    return packed.getvalue()
-
-
-def _box(value: dict[str, float]) -> Box:
-    return value["x0"], value["y0"], value["x1"], value["y1"]
-
-
-def _share(box_px: Box, picture: Picture) -> Box:
-    return box_px[0] / picture.width, box_px[1] / picture.height, box_px[2] / picture.width, box_px[3] / picture.height
+def _methods(settings: JobSettings) -> Iterator[tuple[str, str]]:
+    yield "looking closer", settings.refine.method
+    yield "choosing", settings.select.method
+    yield "crops at first", str(settings.views.max_crops)
 
 
 if __name__ == "__main__":

@@ -1,15 +1,26 @@
-"""Pages of a report and what a browser would make of them: elements, attributes, text.
+"""Pages of a report and what a browser would make of them: elements, attributes, text, and the data for its script.
 
 The same page is made of harmless and of hostile texts; nothing but its texts may differ.
 """
 
 import io
+import json
 from dataclasses import replace
 from html.parser import HTMLParser
+from typing import Any
 
 from PIL import Image
 
-from ray_pipeline.delivery.formats.html import ReportEntry, report_page
+from ray_pipeline.delivery.report.images import Images
+from ray_pipeline.delivery.report.page import Report, report_page
+from ray_pipeline.delivery.report.shown_row import ShownRow
+from ray_pipeline.delivery.rows import failed_row
+from ray_pipeline.scoring.reliability import reliability
+from schemas.manifest import ManifestRow
+from schemas.status import RowFailure, Status
+from schemas.truth import TrueBox, Truth
+
+VOID = {"meta", "img", "input", "br"}
 
 
 def png(width: int, height: int) -> bytes:
@@ -18,33 +29,57 @@ def png(width: int, height: int) -> bytes:
     return file.getvalue()
 
 
+def box(x0: float, y0: float, x1: float, y1: float) -> dict[str, float]:
+    return {"x0": x0, "y0": y0, "x1": x1, "y1": y1}
+
+
+def candidate_with(text: str) -> dict[str, Any]:
+    return {"box": box(30, 20, 60, 40), "text": text, "logprob": -1.5, "entropy": 0.75, "predicted_iou": 0.5, "chosen": True}
+
+
+def columns_with(text: str) -> dict[str, Any]:
+    """A result row that went well, with the text wherever one can stand. Its picture is 120 x 80."""
+    return {
+        "id": text, "image_uri": text, "page": 3, "question": text + "?", "status": "ok", "error": None,
+        "answer": text + ".", "answer_confidence": 0.875, "box": box(30, 20, 60, 40), "box_confidence": 0.5,
+        "regions": [{"box": box(0, 0, 12, 8), "label": text, "text": text, "confidence": 0.25, "kind": text}],
+        "baseline_answer": text, "baseline_confidence": 0.25,
+        "refinement": {"method": text, "crops": [box(12, 16, 60, 60)], "used": True, "reason": text},
+        "candidates": [candidate_with(text)],
+        "views": 2, "visual_tokens": 288, "image_width": 120, "image_height": 80, "image_sha256": text, "calibrated": False,
+        "schema_version": 1,
+    }  # fmt: skip
+
+
 PICTURE, CROP = png(12, 8), png(5, 3)
-FULL = ReportEntry(
-    id="row-1", question="what?", status="ok", truth="Ada", baseline_answer="Ade", baseline_confidence=0.25, answer="Ada",
-    answer_confidence=0.875, refinement_method="rel_att", refinement_used=True, refinement_reason="surer", picture_png=PICTURE,
-    picture_size=(12, 8), map_png=PICTURE, crop_png=CROP, crop_boxes=((0.1, 0.2, 0.5, 0.75),), answer_box=(0.25, 0.25, 0.5, 0.5),
-)  # fmt: skip
-FAILED = ReportEntry(id="row-2", question=None, status="fetch_timeout", error="took 60 s")
-VOID = {"meta", "img", "input"}
-DATA_ATTRIBUTES = {"alt"}  # attributes whose value holds text from data
+TRUTH = Truth(0, "row-1", None, ("Ada",), (TrueBox((30, 20, 60, 44), "a name"),))
+FULL = ShownRow(4, columns_with("row-1"), "s3://bucket/a.png", TRUTH, True, {"anls": 1.0}, Images(PICTURE, PICTURE, (CROP,)))
+FAILED = ShownRow(5, failed_row(ManifestRow(5, "row-2", "b.png"), RowFailure(Status.FETCH_TIMEOUT, "took 60 s"), None), "b.png")
 
 
 class Elements(HTMLParser):
-    """Every start tag with its attributes (values too, but for those that hold data), comments, and the text."""
+    """Every start tag with its attributes, comments, the shape of data, and all text that is neither style nor script."""
 
     def __init__(self, page: str) -> None:
         super().__init__(convert_charrefs=True)
         self.found: list[tuple[str, tuple[tuple[str, str | None], ...]]] = []
         self.text: list[str] = []
+        self.data: list[Any] = []
+        self._inside = ""
         self.feed(page)
         self.close()
 
     def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
-        self.found.append((tag, tuple((name, None if name in DATA_ATTRIBUTES else value) for name, value in attrs)))
-        self.text += [value or "" for name, value in attrs if name in DATA_ATTRIBUTES]
+        self.found.append((tag, tuple(attrs)))
+        kind = dict(attrs).get("type") or "code"
+        self._inside = kind if tag == "script" else tag
+
+    def handle_startendtag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.found.append((f"{tag}/", tuple(attrs)))
 
     def handle_endtag(self, tag: str) -> None:
         self.found.append((f"/{tag}", ()))
+        self._inside = ""
 
     def handle_comment(self, data: str) -> None:
         self.found.append(("comment", ((data, None),)))
@@ -56,19 +91,38 @@ class Elements(HTMLParser):
         self.found.append((f"instruction {data}", ()))
 
     def handle_data(self, data: str) -> None:
-        self.text.append(data)
+        if self._inside == "application/json":
+            self.data.append(json.loads(data))
+            self.found.append((f"data {shape(self.data[-1], self.text)}", ()))
+        elif self._inside in ("code", "style"):
+            self.found.append((f"content of {self._inside}", ((data, None),)))
+        elif not self._inside.startswith("image/"):
+            self.text.append(data)
 
 
-def entries_with(text: str) -> list[ReportEntry]:
+def shape(value: Any, texts: list[str]) -> str:
+    """The value with a mark for each text in it; the texts themselves go to `texts`."""
+    if isinstance(value, str):
+        texts.append(value)
+        return "text"
+    if isinstance(value, dict):
+        return "{" + ",".join(f"{key}:{shape(inner, texts)}" for key, inner in value.items()) + "}"
+    return "[" + ",".join(shape(one, texts) for one in value) + "]" if isinstance(value, list) else repr(value)
+
+
+def rows_with(text: str) -> list[ShownRow]:
     """Text from data in every place of a row that takes some: one that went well and one that failed."""
-    full = replace(
-        FULL, id=text, question=text + "?", truth=text, baseline_answer=text, answer=text + ".", refinement_method=text,
-        refinement_reason=text,
-    )  # fmt: skip
-    return [full, replace(FAILED, id=text, question=text, status=text, error=text)]
+    truth = Truth(0, text, None, (text,), (TrueBox((30, 20, 60, 44), text),))
+    failed = FAILED.columns | {"id": text, "question": text, "status": text, "error": text}
+    return [replace(FULL, columns=columns_with(text), address=text, truth=truth), replace(FAILED, columns=failed, address=text)]
 
 
 def page_with(*texts: str) -> str:
     """One page with all the texts, in rows, in facts and in the title."""
     facts = [fact for text in texts for fact in (("run", text), (text, "x"))]
-    return report_page(texts[0], facts, [entry for text in texts for entry in entries_with(text)])
+    sure = reliability([0.25, 0.5, 0.875], [False, True, True])
+    rows = [row for text in texts for row in rows_with(text)]
+    assert sure
+    return report_page(
+        Report(texts[0], rows, facts, dict.fromkeys(texts, 1), {"wall_s": 3.5, "rows_this_run": 2}, {"answer": sure})
+    )

@@ -16,7 +16,8 @@ import pytest
 from jobs import answer
 from ray_pipeline import events
 from ray_pipeline.delivery.escapes import one_line
-from ray_pipeline.delivery.formats.html import ReportEntry, report_page
+from ray_pipeline.delivery.report.page import Report, report_page
+from ray_pipeline.delivery.report.shown_row import ShownRow
 from ray_pipeline.delivery.rows import failed_row
 from ray_pipeline.intake.addresses import AddressPolicy
 from ray_pipeline.intake.decode import Decoder
@@ -60,7 +61,7 @@ def test_a_find_in_a_result_file_is_told_from_what_is_copied_by_wish(tmp_path: P
 def told(failure: RowFailure) -> list[str]:
     """Everything that is said of a failed row: in results, in the report, and what the log would take."""
     row = failed_row(ManifestRow(0, "a", "a.png"), failure, None)
-    return [row["error"], report_page("t", [], [ReportEntry("a", None, row["status"], row["error"])]), one_line(str(failure))]
+    return [row["error"], report_page(Report("t", [ShownRow(0, row, "a.png")])), one_line(str(failure))]
 
 
 def failure_of(fetcher: Fetcher, uri: str) -> RowFailure:
