@@ -9,7 +9,8 @@ Font = ImageFont.FreeTypeFont
 
 _SHIPPED = Path(__file__).parent / "fonts"
 _SYSTEM = Path("/usr/share/fonts")
-_EVALUATION_FAMILIES = ("dejavu", "roboto", "opensans", "open-sans", "aileron")
+# Hack, Vera and Arkpandora descend from the same design as DejaVu.
+_EVALUATION_FAMILIES = ("dejavu", "hack", "vera", "arkpandora", "roboto", "opensans", "open-sans", "aileron")
 _NOT_LATIN_TEXT = ("symbol", "dingbat", "d050000", "math", "emoji", "initial", "keyboard", "chancery", "z003", "drawing", "mtrl")
 _NOTO_LATIN = ("NotoSans-", "NotoSerif-", "NotoSansMono-", "NotoSansDisplay-", "NotoSerifDisplay-", "NotoMono-")
 BUILT_IN = "pillow-built-in"
