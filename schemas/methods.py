@@ -2,16 +2,28 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, model_validator
 
 from schemas.model import Settings
+
+
+def _upright(box: tuple[float, float, float, float]) -> tuple[float, float, float, float]:
+    x0, y0, x1, y1 = box
+    if not (0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1):
+        raise ValueError("expected x0, y0, x1, y1 with 0 <= x0 < x1 <= 1 and 0 <= y0 < y1 <= 1")
+    return box
+
+
+UnitBox = Annotated[tuple[float, float, float, float], AfterValidator(_upright)]
 
 
 class RefineSettings(Settings):
     """FOCUS: find the important region by attention, cut it from the full-resolution picture, answer again."""
 
-    method: Literal["none", "rel_att", "grad_att", "pure_grad", "auto"] = Field(
-        "rel_att", description="`none` answers from the picture as shown; `auto` combines the methods' maps by their confidence"
+    method: Literal["none", "rel_att", "grad_att", "pure_grad", "auto", "fixed"] = Field(
+        "rel_att",
+        description="`none` answers from the picture as shown; `auto` combines the methods' maps by their confidence; `fixed` "
+        "zooms into regions_unit of every picture",
     )
     mode: Literal["corrected", "official"] = Field(
         "corrected", description="`official` reproduces the published maps and box selection defect for defect"
@@ -23,6 +35,9 @@ class RefineSettings(Settings):
         None, description="smallest crop side in picture pixels; null = the family's rule"
     )
     regions: Annotated[int, Field(ge=1, le=8)] = Field(1, description="most disjoint regions to zoom into")
+    regions_unit: Annotated[tuple[UnitBox, ...], Field(max_length=8)] = Field(
+        (), description="for `fixed`: boxes x0, y0, x1, y1 in shares of the picture's width and height, 0 to 1"
+    )
     block_px: Annotated[int, Field(ge=64)] | None = Field(
         None, description="map pictures block by block where a side is longer than this (1024 as published); null = never"
     )
@@ -40,6 +55,15 @@ class RefineSettings(Settings):
     boost: Annotated[float, Field(ge=1, le=10)] = Field(
         1.0, description="multiply attention to the chosen region's tokens by this in the refined answer; 1 = leave it"
     )
+
+    @model_validator(mode="after")
+    def _refuse_regions_without_their_method(self) -> "RefineSettings":
+        if (self.method == "fixed") != bool(self.regions_unit):
+            found = f"refine.method {self.method!r} with {len(self.regions_unit)} refine.regions_unit"
+            raise ValueError(f"{found}; expected `fixed` with one region or more, or another method with none")
+        if self.method == "fixed" and self.mode == "official":
+            raise ValueError("refine.mode 'official' with method 'fixed': nothing of it is published, expected 'corrected'")
+        return self
 
 
 class SelectSettings(Settings):

@@ -49,9 +49,10 @@ class ViewSettings(Settings):
 class PromptSettings(Settings):
     """Texts around a question. null = the family's own, word for word as published."""
 
-    template: Literal["short", "plain", "locate"] = Field(
+    template: Literal["short", "plain", "closely", "locate_first", "characters", "locate"] = Field(
         "short",
-        description="`short` asks for a word or phrase, `locate` for a box in the family's notation, `plain` adds nothing",
+        description="`short` asks for a word or phrase, `plain` adds nothing; for small things `closely` says where to look, "
+        "`locate_first` names the steps, `characters` asks to spell; `locate` asks for a box in the family's notation",
     )
     question: str | None = Field(None, description="a template of your own with {question}, in place of the named one")
     generic: str = Field(
