@@ -28,7 +28,7 @@ from ray_pipeline.scoring.measures import MEASURES, TABLES
 SCORED, REFUSED, INCOMPLETE = 0, 2, 3
 DRAWS, MOST_DRAWS = 2000, 100_000
 SHOWN = 10  # failed rows listed; the file has them all
-MAIN = {"answer": ("anls", "exact_match", "acc_50"), "ocr": ("word_f1", "cer", "line_f1")}
+MAIN = {"answer": ("anls", "exact_match", "acc_50"), "ocr": ("word_f1", "cer", "line_f1"), "label": ("phrase_acc_50", "label_f1")}
 
 
 def main(argv: list[str] | None = None) -> int:

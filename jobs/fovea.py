@@ -8,8 +8,13 @@ from jobs.stopping import stoppable
 
 COMMANDS = {  # name → module (imported when it runs, so that --help is quick), one line
     "answer": ("jobs.answer", "one question per row: answer, box and confidences"),
+    "ocr": ("jobs.ocr", "one page per row: text lines with boxes, page text in reading order"),
+    "label": ("jobs.label", "phrases or a vocabulary: a box for each place of each phrase"),
+    "plan": ("jobs.plan", "foretell a run: rows, refusals, views, tokens, hours and money"),
     "verify": ("jobs.verify", "prove an output folder complete and untouched, offline"),
+    "evaluate": ("jobs.evaluate", "score a finished run against references in its manifest"),
     "report": ("jobs.report", "one self-contained HTML page of a run"),
+    "export": ("jobs.export", "results as coco, label-studio, hocr, alto, searchable-pdf, jsonl or csv"),
     "demo": ("jobs.demo", "make pictures with known answers and run everything on them"),
     "train_embedded": ("jobs.train_embedded", "the recipe that made the embedded model"),
 }

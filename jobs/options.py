@@ -19,6 +19,7 @@ from pydantic import BaseModel, ValidationError
 from pydantic.fields import FieldInfo
 
 from schemas.job import JobSettings
+from schemas.reading import Task
 
 PREFIX = "FOVEA_"
 OPTION_KEYS = {
@@ -30,6 +31,7 @@ OPTION_KEYS = {
     "gpus_per_actor": "run.gpus_per_actor",
     "seed": "run.seed",
 }
+COMMANDS_OWN = ("task",)  # settings that follow from the command and can be given by nobody
 
 
 class SettingsRefused(ValueError):
@@ -90,8 +92,8 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--seed", metavar="N", help="seed of everything that draws")
 
 
-def resolve(options: argparse.Namespace, environ: Mapping[str, str]) -> JobSettings:
-    """The settings of a run from parsed `add_run_options` and the environment.
+def resolve(options: argparse.Namespace, environ: Mapping[str, str], task: Task = "answer") -> JobSettings:
+    """The settings of a run from parsed `add_run_options` and the environment; `task` is the command's own.
 
     Raises:
         SettingsRefused: unknown key, value of the wrong kind, nothing given for manifest or output, unreadable file.
@@ -103,19 +105,22 @@ def resolve(options: argparse.Namespace, environ: Mapping[str, str]) -> JobSetti
     given |= dict(_from_assignments(options.set))
     given |= dict(_from_options(options))
     try:
-        return JobSettings.model_validate(_nested(given))
+        return JobSettings.model_validate(_nested(given) | {"task": task})
     except ValidationError as refused:
         raise SettingsRefused(_one_line(refused, given)) from None
 
 
 def config_schema() -> dict[str, Any]:
     """The JSON schema of the whole tree of settings."""
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **JobSettings.model_json_schema()}
+    schema = JobSettings.model_json_schema()
+    for key in COMMANDS_OWN:
+        del schema["properties"][key]
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema}
 
 
 def known_keys() -> dict[str, FieldInfo]:
-    """Every setting by its dotted key, such as `run.actors`; groups such as `run` are not in it."""
-    return dict(_leaves(JobSettings, ""))
+    """Every setting that can be given, by its dotted key, such as `run.actors`; groups such as `run` are not in it."""
+    return {key: info for key, info in _leaves(JobSettings, "") if key not in COMMANDS_OWN}
 
 
 def _leaves(settings: type[BaseModel], prefix: str) -> Iterator[tuple[str, FieldInfo]]:
@@ -222,6 +227,8 @@ def _one_line(refused: ValidationError, given: Mapping[str, _Given]) -> str:
     if first["type"] == "missing":
         option = f"--{place} URI, {PREFIX}{place.upper()}"
         return f"no {place}: give {option} or `{place}:` in the config file"
+    if not place:  # values that are fine alone and not together
+        return " ".join(first["msg"].removeprefix("Value error, ").split())
     key = next(known for known in given if place == known or place.startswith(known + "."))
     value = repr(first["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."

@@ -22,13 +22,14 @@ from ray_pipeline.delivery.committed_part import PartUnreadable, read_part
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
 from ray_pipeline.delivery.index import complete
+from ray_pipeline.forecast import compared
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
 from ray_pipeline.models.families import check_family
 from ray_pipeline.models.profiles import profile_digests
 from ray_pipeline.models.weights import ModelRefused, model_digests
 from ray_pipeline.pipeline import RunBroken, run_parts
 from ray_pipeline.scrubbing import carries_a_secret
-from ray_pipeline.worker import PartOutcome, WorkOrder
+from ray_pipeline.worker import FURTHER, PartOutcome, WorkOrder
 from schemas.floors import check_floors
 from schemas.job import JobSettings
 from schemas.manifest import Part
@@ -55,6 +56,7 @@ class Prepared:
     fingerprint: dict[str, Any]
     run_file: dict[str, Any]
     parts: list[Part]
+    plan: dict[str, Any] | None = None
     missing: list[Part] = field(default_factory=list)
     again: list[Part] = field(default_factory=list)  # committed, with rows whose failure may pass
 
@@ -72,6 +74,7 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
     settings = settings.model_copy(update={"manifest": _absolute(settings.manifest), "output": _absolute(settings.output)})
     _refuse_secrets(settings)
     _refuse_unwritable_log(settings.run.log)
+    plan = _plan(settings.run.plan)
     try:
         check_floors()
         refuse_unsafe_environment()
@@ -84,12 +87,15 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
     run_file = {
         "settings": settings.model_dump(mode="json"),
         "fingerprint": facts,
-        "versions": {name: _version(name) for name in ("fovea", "ray", "torch", "transformers", "pyarrow", "pillow")},
+        "versions": {
+            name: _version(name) for name in ("fovea", "ray", "torch", "transformers", "pyarrow", "pillow", "pypdfium2")
+        },
         "model": {"folder": str(folder), "revision": settings.model.revision, "sha256": digests},
     }
     parts = cut_parts(manifest.rows, settings.run.part_rows)
-    prepared = Prepared(settings, manifest, _output(settings.output), facts, run_file, parts)
+    prepared = Prepared(settings, manifest, _output(settings.output), facts, run_file, parts, plan)
     _refuse_other_run(prepared)
+    _refuse_other_plan(prepared)
     done = set(prepared.output.list_results())
     prepared.missing = [part for part in parts if part.name not in done]
     if retry_failed:
@@ -150,6 +156,24 @@ def _refuse_unwritable_log(name: str | None) -> None:
         )
 
 
+def _plan(name: str | None) -> dict[str, Any] | None:
+    """The forecast that this run shall be compared with."""
+    if name is None:
+        return None
+    try:
+        plan = json.loads(Path(name).read_bytes())
+        compared(plan, 0.0, 0)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise RunRefused(one_line(f"run.plan {name!r}: {error}; expected a file that `fovea plan --to` wrote")) from None
+    return dict(plan)
+
+
+def _refuse_other_plan(prepared: Prepared) -> None:
+    if prepared.plan and prepared.plan.get("manifest_sha256") != prepared.manifest.digest:
+        name = prepared.settings.run.plan
+        raise RunRefused(f"run.plan {name!r} was made for another manifest; expected one with digest {prepared.manifest.digest}")
+
+
 def _refuse_other_run(prepared: Prepared) -> None:
     if not prepared.output.exists("run.json"):
         if prepared.output.list_results() or prepared.complete:
@@ -174,20 +198,19 @@ def execute(prepared: Prepared) -> int:
     Raises:
         StopRequested: from `stoppable`, at any moment.
     """
-    progress = Progress(prepared.manifest.rows)
+    progress = Progress(prepared.manifest.rows, growing=prepared.settings.task == "ocr")
     todo = prepared.missing + prepared.again
     if prepared.complete and not todo:
-        print(
-            f"nothing to do: {prepared.manifest.rows} rows in {len(prepared.parts)} parts are there in {prepared.settings.output}"
-        )
-        return _verdict(prepared, json.loads(prepared.output.read("index.json")))
+        index = json.loads(prepared.output.read("index.json"))
+        print(f"nothing to do: {index['rows']} rows in {len(prepared.parts)} parts are there in {prepared.settings.output}")
+        return _verdict(prepared, index)
     _begin(prepared)
     log = _log(prepared)
     log.info("run_started", rows=prepared.manifest.rows, parts=len(prepared.parts), parts_to_do=len(todo))
     started = time.time()
     outcomes: list[PartOutcome] = []
     try:
-        with _ray_session(prepared.settings):
+        with ray_session(prepared.settings):
             progress.skip(prepared.manifest.rows - sum(part.rows for part in todo))
             for outcome in _worked(prepared, todo, progress) if todo else ():
                 outcomes.append(outcome)
@@ -234,9 +257,12 @@ def _refuse_errors(prepared: Prepared, statuses: Mapping[str, int]) -> None:
     Raises:
         TooManyErrors: more rows have failed than `max_error_share` of the whole manifest allows.
     """
-    failed, share = sum(statuses.values()) - statuses.get(Status.OK, 0), prepared.settings.run.max_error_share
-    if failed > share * prepared.manifest.rows:
-        raise TooManyErrors(f"{failed} of {prepared.manifest.rows} rows have failed, more than max_error_share {share:.1%}")
+    ended = sum(rows for status, rows in statuses.items() if status != FURTHER)
+    failed, share = ended - statuses.get(Status.OK, 0), prepared.settings.run.max_error_share
+    # Nobody knows how many pages are still to come and be well; each row may be a document of as many as are allowed.
+    most = prepared.manifest.rows * (prepared.settings.fetch.max_pages if prepared.settings.task == "ocr" else 1)
+    if failed > share * most:
+        raise TooManyErrors(f"{failed} of {most} rows have failed, more than max_error_share {share:.1%}")
 
 
 def _finish(prepared: Prepared, outcomes: list[PartOutcome], started: float) -> int:
@@ -283,6 +309,7 @@ def _metrics(prepared: Prepared, outcomes: list[PartOutcome], started: float) ->
         "model_s": sum(outcome.model_seconds for outcome in outcomes),
         "waiting_for_pictures_s": sum(outcome.waiting_seconds for outcome in outcomes),
         "parts": [outcome.__dict__ for outcome in sorted(outcomes, key=lambda outcome: outcome.part)],
+        **({"plan": compared(prepared.plan, wall, rows)} if prepared.plan else {}),
     }  # fmt: skip
 
 
@@ -291,7 +318,7 @@ def _json_bytes(value: dict[str, Any]) -> bytes:
 
 
 @contextmanager
-def _ray_session(settings: JobSettings) -> Iterator[None]:
+def ray_session(settings: JobSettings) -> Iterator[None]:
     """Join the cluster of RAY_ADDRESS, or start one here for the time of the run."""
     if ray.is_initialized():
         yield

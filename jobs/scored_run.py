@@ -18,6 +18,7 @@ from ray_pipeline.delivery.formats.parquet import results_rows
 from ray_pipeline.intake.manifest import open_manifest
 from ray_pipeline.intake.references import read_truths
 from ray_pipeline.scoring.answers import score_answer
+from ray_pipeline.scoring.labels import score_labels
 from ray_pipeline.scoring.measures import TABLES
 from ray_pipeline.scoring.pages import score_page
 from ray_pipeline.scoring.scored_row import ScoredRow
@@ -188,6 +189,8 @@ class _Reader:
         """Several references of a page are accepted texts; of a document that failed as a whole they are its lost pages."""
         if self.task == "answer":
             yield from (score_answer(row, truth, self.boxes_asked) for row in rows)
+        elif self.task == "label":
+            yield from (score_labels(row, truth.boxes) for row in rows)
         elif len(rows) == 1 and truth.page is None and rows[0]["status"] != Status.OK:
             yield score_page(rows[0], ["\n".join(truth.references)] if truth.references else [], truth.boxes)
         elif len(rows) == 1 and (truth.page is not None or not rows[0]["page"]):

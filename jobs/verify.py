@@ -10,16 +10,18 @@ import argparse
 import json
 import sys
 from collections.abc import Iterator
+from itertools import tee
 from typing import Any, NoReturn
 
 from ray_pipeline.delivery.audit import Expected, verify_output
 from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, open_manifest, read_rows
+from schemas.manifest import ManifestRow
 
 PROVEN, REFUSED, NOT_PROVEN = 0, 2, 3
 SHOWN = 20  # findings printed; the rest is counted
-CHUNK_ROWS = 8192  # ids of the manifest in memory
+CHUNK_ROWS = 8192  # rows of the manifest in memory
 
 
 class _Refused(ValueError):
@@ -97,12 +99,13 @@ def _expected(uri: str, settings: dict[str, Any]) -> Expected:
     passthrough = settings.get("passthrough")
     names = tuple(str(name) for name in passthrough) if isinstance(passthrough, list) else ()
     manifest = open_manifest(uri, limit if isinstance(limit, int) else None, (), names)
-    return Expected(manifest.digest, _ids(manifest))
+    ids, pages = tee(_rows(manifest))  # read side by side, a part at a time
+    return Expected(manifest.digest, (row.id for row in ids), (row.page for row in pages))
 
 
-def _ids(manifest: Manifest) -> Iterator[str]:
+def _rows(manifest: Manifest) -> Iterator[ManifestRow]:
     for first in range(0, manifest.rows, CHUNK_ROWS):
-        yield from (row.id for row in read_rows(manifest, first, min(CHUNK_ROWS, manifest.rows - first)))
+        yield from read_rows(manifest, first, min(CHUNK_ROWS, manifest.rows - first))
 
 
 def _print(findings: list[str]) -> None:

@@ -1,4 +1,4 @@
-"""What one model process holds: the model, loaded once. Questions about pictures in, the same questions answered."""
+"""What one model process holds: the model, loaded once. Pictures in, each answered about or read."""
 
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
@@ -8,23 +8,35 @@ import torch
 from ray_pipeline.batching import Ended, RowLimit, ends
 from ray_pipeline.methods.box_regressor import read_regressor
 from ray_pipeline.models.contract import Family
-from ray_pipeline.models.families import load_family
+from ray_pipeline.models.families import load_family, ways
 from ray_pipeline.models.profiles import find_profile, regressor_bytes
 from ray_pipeline.models.weights import model_folder
-from ray_pipeline.perceiver import Plan, perceive
+from ray_pipeline.page_labeller import label_picture
+from ray_pipeline.page_reader import read_page
+from ray_pipeline.perceiver import Conversation, Plan, Ways, perceive
 from schemas.job import JobSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Picture
+from schemas.reading import Task
 
 Load = Callable[[ModelSettings, ViewSettings, PromptSettings], Family]
 
 
 @dataclass(frozen=True)
 class Asked:
-    """One row's question about its decoded picture."""
+    """One row's decoded picture, and what is asked about it: a question, phrases, or nothing where a page is read."""
 
     picture: Picture
-    question: str
+    question: str = ""
+    phrases: tuple[str, ...] = ()
+
+
+TASKS: dict[Task, Callable[[Asked, Plan], Conversation]] = {
+    "answer": lambda row, plan: perceive(row.picture, row.question, plan),
+    "ocr": lambda row, plan: read_page(row.picture, plan),
+    "label": lambda row, plan: label_picture(row.picture, row.phrases or plan.label.phrases, plan),
+}
+READING_PROMPT = PromptSettings(template="plain")  # what is asked for is the family's own, and nothing is added to it
 
 
 def planned(settings: JobSettings, family: Family) -> Plan:
@@ -36,8 +48,15 @@ def planned(settings: JobSettings, family: Family) -> Plan:
         regressor = read_regressor(stored) if stored else None
     return Plan(
         settings.views, settings.refine, settings.prompt, family.defaults, settings.select, settings.fusion, profile, regressor,
-        settings.run.seed,
+        settings.run.seed, settings.ocr, settings.label, _ways(settings, family),
     )  # fmt: skip
+
+
+def _ways(settings: JobSettings, family: Family) -> Ways:
+    """How a run of `label` finds phrases with this model; of no matter to others."""
+    if settings.task != "label":
+        return Ways()
+    return Ways(*ways(settings), settings.prompt.question or family.defaults.locate)
 
 
 class Actor:
@@ -46,9 +65,9 @@ class Actor:
     def __init__(self, settings: JobSettings, load: Load = load_family) -> None:
         torch.set_num_threads(settings.model.threads)
         torch.manual_seed(settings.run.seed)
-        self.family = load(settings.model, settings.views, settings.prompt)
-        self.plan = planned(settings, self.family)
-
+        prompt = settings.prompt if settings.task == "answer" else READING_PROMPT
+        self.family = load(settings.model, settings.views, prompt)
+        self.plan, self.talk = planned(settings, self.family), TASKS[settings.task]
         self.limit = RowLimit(settings.run.batch)
         self.strict = settings.run.strict
 
@@ -58,7 +77,7 @@ class Actor:
         Rows go side by side, or one after the other where the run is strict: then no row's numbers depend, in their last
         digits, on what shared a call with it.
         """
-        talks = {key: perceive(row.picture, row.question, self.plan) for key, row in rows.items()}
+        talks = {key: self.talk(row, self.plan) for key, row in rows.items()}
         groups = [{key: talk} for key, talk in talks.items()] if self.strict else [talks]
         for group in groups:
             yield from ends(self.family, group, self.limit)

@@ -15,6 +15,7 @@ from ray_pipeline.models.contract import (
     Generate,
     ReadAttention,
     ReadGradient,
+    ReadLines,
     ReadPixelGradient,
     Reply,
     Request,
@@ -70,7 +71,7 @@ def ends(family: Family, conversations: Mapping[Any, Conversation], limit: RowLi
     calls: dict[type, Callable[[Any], list[Any]]] = {
         Encode: family.encode, ReadAttention: family.read_attention, ReadGradient: family.read_gradient,
         ReadPixelGradient: family.read_pixel_gradient, Generate: family.generate, Sample: family.sample,
-       
+        ReadLines: family.read_lines,
     }  # fmt: skip
     while waiting or ended:
         yield from ended.items()
@@ -92,7 +93,7 @@ def ends(family: Family, conversations: Mapping[Any, Conversation], limit: RowLi
 
 def _kind_furthest_behind(waiting: list[_Open]) -> type:
     """Encode before reading before writing, so that rows of one batch stay together; deterministic in the batch."""
-    order = (Encode, ReadAttention, ReadGradient, ReadPixelGradient, Generate, Sample)
+    order = (Encode, ReadAttention, ReadGradient, ReadPixelGradient, Generate, Sample, ReadLines)
     return min((type(step.request) for step in waiting), key=order.index)
 
 

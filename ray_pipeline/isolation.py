@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator, Sequence
 from typing import Any
 
 from ray_pipeline.model_process import Answered, Death
+from schemas.manifest import Key
 
 DEATHS_ALONE = 2  # with the worker alive: nobody but the row was there, and the second time rules out bad luck
 WORKER_DEATHS_ALONE = 3  # the worker's own death may have come from outside while an innocent row was in
@@ -20,18 +21,18 @@ WORKER_DEATHS_ALONE = 3  # the worker's own death may have come from outside whi
 class History:
     """Which rows were with the model when earlier workers died: `suspects` as the journal recovers them."""
 
-    def __init__(self, suspects: Sequence[Sequence[int]]) -> None:
+    def __init__(self, suspects: Sequence[Sequence[Key]]) -> None:
         self._held = [frozenset(group) for group in suspects]
 
-    def deaths(self, number: int) -> int:
+    def deaths(self, number: Key) -> int:
         """How many hand-overs with this row never ended."""
         return sum(number in group for group in self._held)
 
-    def condemned(self, number: int) -> bool:
+    def condemned(self, number: Key) -> bool:
         """Whether the row was alone often enough to be set aside without another try."""
         return sum(group == {number} for group in self._held) >= WORKER_DEATHS_ALONE
 
-    def groups(self, numbers: Sequence[int]) -> Iterator[Sequence[int]]:
+    def groups(self, numbers: Sequence[Key]) -> Iterator[Sequence[Key]]:
         """The rows of a batch as they may be handed over: together, or in ever smaller groups after every second death."""
         deaths = max((self.deaths(number) for number in numbers), default=0)
         size = max(1, len(numbers) >> max(0, deaths - 1))
@@ -39,15 +40,15 @@ class History:
 
 
 def isolated(
-    numbers: Sequence[int], hand_over: Callable[[Sequence[int]], Answered], history: History
-) -> tuple[dict[int, dict[str, Any]], dict[int, Death]]:
+    numbers: Sequence[Key], hand_over: Callable[[Sequence[Key]], Answered], history: History
+) -> tuple[dict[Key, dict[str, Any]], dict[Key, Death]]:
     """Result rows of those that ended, and how the process died of those that had to be set aside; every number once.
 
     `hand_over` asks the model process for rows and returns what it got, and the process's death if that came between.
     """
-    rows: dict[int, dict[str, Any]] = {}
-    quarantined: dict[int, Death] = {}
-    alone: dict[int, int] = {}
+    rows: dict[Key, dict[str, Any]] = {}
+    quarantined: dict[Key, Death] = {}
+    alone: dict[Key, int] = {}
     for group in history.groups(numbers):
         waiting = [group]
         while waiting:

@@ -20,7 +20,7 @@ import numpy as np
 
 from ray_pipeline import model_wire as wire
 from schemas.job import JobSettings
-from schemas.manifest import ManifestRow
+from schemas.manifest import Key, ManifestRow
 from schemas.picture import Picture
 from schemas.status import Status
 
@@ -46,9 +46,9 @@ class Death:
 
 @dataclass
 class Answered:
-    """Result rows by manifest number, as they ended; and the process's end, where it did not live to the last one."""
+    """Result rows by the number they were asked under, as they ended; and the process's end, where it came before the last."""
 
-    rows: dict[int, dict[str, Any]] = field(default_factory=dict)
+    rows: dict[Key, dict[str, Any]] = field(default_factory=dict)
     death: Death | None = None
 
 
@@ -175,6 +175,7 @@ class ModelProcess:
 def _facts(row: ManifestRow, picture: Picture) -> dict[str, Any]:
     return {
         "number": row.number, "id": row.id, "image_uri": row.image_uri, "page": row.page, "question": row.question,
+        "phrases": row.phrases,
         "width": picture.width, "height": picture.height, "sha256": picture.sha256,
     }  # fmt: skip
 

@@ -68,8 +68,9 @@ def _serve(channel: socket.socket, actor: Actor) -> None:
     rows, asked = {}, {}
     for facts in batch["rows"]:
         row = ManifestRow(facts["number"], facts["id"], facts["image_uri"], facts["page"], facts["question"])
+        phrases = tuple(facts["phrases"] or ())
         rows[row.number] = (row, PictureFacts(facts["width"], facts["height"], facts["sha256"]))
-        asked[row.number] = Asked(_picture(channel, rows[row.number][1]), row.question or "")
+        asked[row.number] = Asked(_picture(channel, rows[row.number][1]), row.question or "", phrases)
     for end in actor.answers(asked):
         if end is None:
             wire.send(channel, {"step": True})

@@ -7,7 +7,7 @@ side by side, a row's story reads straight down, and a row's answer does not kno
 import hashlib
 import math
 from collections.abc import Generator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -19,15 +19,26 @@ from ray_pipeline.methods.fusion import fuse, scale_views, sureness
 from ray_pipeline.methods.pool import IouRegressor
 from ray_pipeline.methods.slots import CHOOSE, FOCUS, LOOK
 from ray_pipeline.models.contract import Boost, Encode, FamilyDefaults, Generate, Generation, Reply, Request, VisualTokens
+from schemas.labelling import LabelSettings
 from schemas.methods import FusionSettings, RefineSettings, SelectSettings
 from schemas.model import PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
 from schemas.profile import HeadProfile
+from schemas.reading import ReadingSettings
 from schemas.result import CandidateRecord, Perception, Refinement, Region
 from schemas.status import RowFailure, Status
 
 EDGE = 0.01  # of a crop's side: a box that comes this near to an edge ends there
 READ_WITH_THE_ANSWER = ("rel_att", "auto")  # methods that use the attention of the first answer's prompt
+
+
+@dataclass(frozen=True)
+class Ways:
+    """How phrases are found: in the text read, by asking for their place with `question`, or both, in this order."""
+
+    read: bool = True
+    locate: bool = False
+    question: str = "{question}"
 
 
 @dataclass(frozen=True)
@@ -43,6 +54,9 @@ class Plan:
     profile: HeadProfile | None = None
     regressor: IouRegressor | None = None
     seed: int = 0
+    reading: ReadingSettings = field(default_factory=ReadingSettings)
+    label: LabelSettings = field(default_factory=LabelSettings)
+    ways: Ways = Ways()
 
 
 @dataclass(frozen=True)
@@ -72,8 +86,18 @@ Conversation = Generator[Request, Reply, Seen]
 
 def perceive(picture: Picture, question: str, plan: Plan) -> Conversation:
     """LOOK, answer, FOCUS, look closer, answer again, CHOOSE; then the same at other scales, where asked for."""
+    return (yield from perceive_shown((yield from look(picture, plan)), question, plan))
+
+
+def look(picture: Picture, plan: Plan) -> Generator[Request, Reply, VisualTokens]:
+    """LOOK alone: the prefix on which any number of questions may be asked."""
     boxes = LOOK[plan.defaults.look](picture.width, picture.height, plan.views, plan.defaults.input_px)
-    tokens = expect(VisualTokens, (yield Encode(picture, boxes)))
+    return expect(VisualTokens, (yield Encode(picture, boxes)))
+
+
+def perceive_shown(tokens: VisualTokens, question: str, plan: Plan) -> Conversation:
+    """All that follows LOOK."""
+    picture = tokens.picture
     answered = yield from _refined(tokens, question, plan)
     if plan.fusion.scales:
         answered = yield from _at_scales(picture, question, plan, answered)

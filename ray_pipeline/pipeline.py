@@ -10,7 +10,7 @@ import queue
 import threading
 import time
 import warnings
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 
 import pyarrow as pa
@@ -23,7 +23,8 @@ from ray.util.scheduling_strategies import NodeAffinitySchedulingStrategy
 
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.intake.manifest import Manifest, read_rows
-from ray_pipeline.worker import PartOutcome, Worker, WorkOrder
+from ray_pipeline.trial import Trial, try_out
+from ray_pipeline.worker import FURTHER, PartOutcome, Worker, WorkOrder, told
 from schemas.manifest import ManifestRow, Part
 
 # Workers outlive what kills the model; a part that took so many of them along is given up and reported. Each try goes on
@@ -32,7 +33,7 @@ TRIES_PER_PART = 20
 OPEN_PARTS = 2
 LOOK_EVERY_S = 1.0
 _NOTHING = object()
-Follow = Callable[[Mapping[str, int]], None]  # rows that have ended in this run so far, by status
+Follow = Callable[[Mapping[str, int]], None]  # rows that have ended in this run so far, by status, and `FURTHER` pages
 
 
 class RunBroken(RuntimeError):
@@ -51,6 +52,22 @@ def run_parts(manifest: Manifest, parts: list[Part], order: WorkOrder, follow: F
     here = NodeAffinitySchedulingStrategy(ray.get_runtime_context().get_node_id(), soft=True)  # it lives as long as the driver
     tally = ray.remote(_Tally).options(num_cpus=0, max_restarts=-1, scheduling_strategy=here).remote()
     yield from _watched(_dataset(manifest, parts, order, tally), tally, follow, order.settings.run.idle_timeout_s)
+
+
+def run_trials(order: WorkOrder, samples: Sequence[list[list[ManifestRow]]]) -> list[Trial]:
+    """One worker per sample, side by side, each with the resources that a worker of the run has.
+
+    Raises:
+        RunBroken: a worker could not start, or a block could not be worked on; one line says why.
+    """
+    settings = order.settings.run
+    task = ray.remote(try_out).options(num_cpus=0.01, num_gpus=settings.gpus_per_actor, max_retries=0)
+    started = [task.remote(order, blocks) for blocks in samples]
+    try:
+        trials: list[Trial] = ray.get(started, timeout=settings.load_timeout_s + settings.idle_timeout_s)
+    except RayError as error:
+        raise RunBroken(_last_line(error)) from error
+    return trials
 
 
 def _dataset(manifest: Manifest, parts: list[Part], order: WorkOrder, tally: Any) -> Dataset:
@@ -195,7 +212,14 @@ class _ManifestSource(Datasource):
 def part_table(part: Part, rows: list[ManifestRow]) -> pa.Table:
     """A part as one row, so that no regrouping of blocks can ever split it or join it with another."""
     payload = [
-        {"number": row.number, "id": row.id, "image_uri": row.image_uri, "page": row.page, "question": row.question}
+        {
+            "number": row.number,
+            "id": row.id,
+            "image_uri": row.image_uri,
+            "page": row.page,
+            "question": row.question,
+            "phrases": row.phrases,
+        }
         for row in rows
     ]
     extra = pa.Table.from_pylist([row.extra for row in rows]) if rows and rows[0].extra else None
@@ -222,9 +246,14 @@ def table_part(table: pa.Table) -> list[tuple[Part, list[ManifestRow]]]:
     for line in table.to_pylist():
         extras = pa.ipc.open_stream(line["extra"]).read_all().to_pylist() if line["extra"] else None
         payload = json.loads(line["rows"])
-        rows = [ManifestRow(**row, extra=extras[k] if extras else {}) for k, row in enumerate(payload)]
+        rows = [_table_row(row, extras[k] if extras else {}) for k, row in enumerate(payload)]
         parts.append((Part(line["part"], line["first_row"], len(rows)), rows))
     return parts
+
+
+def _table_row(row: dict[str, Any], extra: dict[str, Any]) -> ManifestRow:
+    phrases = row.pop("phrases")
+    return ManifestRow(**row, extra=extra, phrases=None if phrases is None else tuple(phrases))
 
 
 class _PartWorker:
@@ -246,7 +275,7 @@ class _PartWorker:
     def _run(self, part: Part, rows: list[ManifestRow]) -> PartOutcome:
         outcome = self.worker.run(part, rows)
         self.known.pop(part.number, None)
-        self.tally.tell.remote(part.number, outcome.statuses, True)
+        self.tally.tell.remote(part.number, told(outcome.statuses, outcome.rows - len(rows)), True)
         stages = {"waiting": outcome.waiting_seconds, "model": outcome.model_seconds, "journal": outcome.journal_seconds}
         for stage, seconds in (stages | {"commit": outcome.commit_seconds, "all": outcome.seconds}).items():
             _add(self.seconds, seconds, stage=stage)
@@ -254,11 +283,11 @@ class _PartWorker:
         return outcome
 
     def _tell(self, part: int, statuses: Mapping[str, int]) -> None:
-        told = dict(statuses)
-        self.tally.tell.remote(part, told, False)
+        self.tally.tell.remote(part, dict(statuses), False)
+        ended = {status: rows for status, rows in statuses.items() if status != FURTHER}
         before = self.known.get(part, {})
-        self.known[part] = told
-        for status, rows in told.items():
+        self.known[part] = ended
+        for status, rows in ended.items():
             _add(self.rows, rows - before.get(status, 0), status=status)
 
 

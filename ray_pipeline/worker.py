@@ -1,35 +1,39 @@
 """One part of the manifest from rows to committed file: fetch and decode ahead, ask the model process, journal, commit.
 
 Files are fetched ahead by many threads, pictures decoded by a few, each with a child process of its own; the model lives in
-a process too. Batches are fixed slices of the part, so that what shares a batch does not depend on timing; the one whose
-files are there first goes first, so that a slow file holds up its own batch alone. Finished batches are journalled: a kill
-costs at most those in flight. Whatever happens to a row becomes its result row; whatever happens to the whole part comes
-back as a value, since an exception here would end or repeat others' work.
+a process too. The batches are fixed (`page_batches`); the one whose files are there first goes first, so that a slow file
+holds up its own batch alone. Documents are taken apart here, where the task asks for it: each page becomes a row of its own.
+Finished batches are journalled: a kill costs at most those in flight. Whatever happens to a row becomes its result row;
+whatever happens to the whole part comes back as a value, since an exception here would end or repeat others' work.
 """
 
 import threading
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
-from dataclasses import dataclass, field
-from typing import Any
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass, field, replace
+from typing import Any, TypeVar
 
 import pyarrow as pa
 
 from ray_pipeline import events
 from ray_pipeline.delivery.commit import Output
+from ray_pipeline.delivery.committed_part import read_part
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.formats.parquet import results_bytes, results_rows
 from ray_pipeline.delivery.journal import Journal
 from ray_pipeline.delivery.rows import PictureFacts, failed_row
 from ray_pipeline.intake.addresses import AddressPolicy
 from ray_pipeline.intake.decode import Decoder
+from ray_pipeline.intake.document import Document
 from ray_pipeline.intake.fetch import Fetcher
 from ray_pipeline.isolation import History, isolated
 from ray_pipeline.model_process import Answered, ModelProcess, ModelUnavailable
+from ray_pipeline.page_batches import Fetched, Loaded, Opened, PageBatches, sliced
+from ray_pipeline.part_rows import PartRows, Row
 from schemas.floors import check_floors
 from schemas.job import JobSettings
-from schemas.manifest import ManifestRow, Part
+from schemas.manifest import Key, ManifestRow, Part
 from schemas.picture import Picture
 from schemas.status import RETRYABLE, RowFailure, Status
 
@@ -53,6 +57,7 @@ class WorkOrder:
 class PartOutcome:
     """What became of a part. `failure` is set where it could not be committed; rows are then not accounted for.
 
+    `rows` are those of the manifest, and once they are committed those of the results, pages counted one by one.
     `recovered` rows were there from an earlier worker; `starts` counts model processes that were started anew.
     """
 
@@ -70,14 +75,18 @@ class PartOutcome:
     commit_seconds: float = 0.0
 
 
-Fetched = tuple[ManifestRow, bytes | RowFailure]
-Loaded = tuple[ManifestRow, Picture | RowFailure]
-Row = dict[str, Any]
+_T = TypeVar("_T")
 Tell = Callable[[int, Mapping[str, int]], None]  # part number and how many of its rows have ended so far, by status
+FURTHER = "further pages"  # told beside the statuses: known rows beyond those of the manifest, ended or not
 
 
 def tell_nobody(part: int, statuses: Mapping[str, int]) -> None:
     """For workers whose progress nobody follows."""
+
+
+def told(statuses: Mapping[str, int], further: int) -> dict[str, int]:
+    """What is told of a part: rows by status, and the further pages of its documents where there are any."""
+    return dict(statuses) | ({FURTHER: further} if further else {})
 
 
 class Worker:
@@ -126,8 +135,8 @@ class Worker:
 
     def fetch(self, row: ManifestRow) -> Fetched:
         """The row's file, or why there is none."""
-        if not (row.question or "").strip():
-            return row, RowFailure(Status.SKIPPED, f"question is {row.question!r}; expected a text")
+        if unasked := _unasked(row, self.order.settings):
+            return row, RowFailure(Status.SKIPPED, unasked)
         try:
             return row, self.fetcher.fetch(row.image_uri)
         except RowFailure as failure:
@@ -135,17 +144,35 @@ class Worker:
         except Exception as error:
             return row, RowFailure(Status.FETCH_FAILED, f"{type(error).__name__}: {error}")
 
-    def decode(self, fetched: Fetched) -> Loaded:
-        """The row's picture, or why there is none."""
+    def apart(self, row: ManifestRow) -> bool:
+        """Whether the row's file is a document of which each page becomes a row of its own."""
+        return self.order.settings.task == "ocr" and row.page is None
+
+    def open(self, fetched: Fetched, known: str | None) -> Opened:
+        """The row's picture, or why there is none; of a document its first page, unless it is `known` by its digest."""
         row, got = fetched
         if isinstance(got, RowFailure):
-            return row, got
+            return Opened(row, [Loaded(row.number, row, got)])
+        if not self.apart(row):
+            return Opened(row, [Loaded(row.number, row, _decoded(lambda: self._decoder().decode(got, row.page)))])
+        document = _decoded(lambda: self._counted(got))
+        if isinstance(document, RowFailure):
+            return Opened(row, [Loaded(row.number, row, document)])
+        return Opened(row, [] if document.sha256 == known else [self.page(row, document, 0)], document)
+
+    def page(self, row: ManifestRow, document: Document, page: int) -> Loaded:
+        """A page of an opened document, or why there is none."""
+        got = _decoded(lambda: self._decoder().page(document, page))
+        return Loaded((row.number, page), _bare(row, row.number, page), got, document.sha256)
+
+    def _counted(self, data: bytes) -> Document:
+        document = Document(data)
         try:
-            return row, self._decoder().decode(got, row.page)
-        except RowFailure as failure:
-            return row, failure
-        except Exception as error:
-            return row, RowFailure(Status.DECODE_CRASH, f"{type(error).__name__}: {error}")
+            self._decoder().open(document)
+        except BaseException:
+            document.close()
+            raise
+        return document
 
     def _decoder(self) -> Decoder:
         decoder: Decoder | None = getattr(self.local, "decoder", None)
@@ -159,132 +186,146 @@ class _OpenPart:
     """A part on its way from rows to committed file."""
 
     def __init__(self, worker: Worker, part: Part, rows: list[ManifestRow], outcome: PartOutcome) -> None:
-        self.worker, self.part, self.rows, self.outcome = worker, part, rows, outcome
-        self.journal = Journal(worker.output, part)
+        self.worker, self.part, self.manifest_rows, self.outcome = worker, part, rows, outcome
+        self.journal, self.rows = Journal(worker.output, part), PartRows(rows, worker.apart)
 
     def work(self) -> None:
         """Do what is missing of the part and commit it."""
         if self._committed_by_another():
             return
         recovered = self.journal.read()
-        done = self._kept() | self._usable(recovered.rows)
-        self.outcome.recovered = len(done)
-        self._count(done.values())
-        history = History(recovered.suspects)
-        for batch in self._batches([row for row in self.rows if row.number not in done]):
-            new = self._answered(batch, history)
-            started = time.monotonic()
-            self.journal.finish(new)
-            self.outcome.journal_seconds += time.monotonic() - started
-            done |= new
-            self._count(new.values())
-        self._commit([done[row.number] | row.extra for row in self.rows])
+        self._keep()
+        self.rows.take(self._usable(recovered.rows), recovered.pages)
+        self.outcome.recovered = len(self.rows)
+        self._tell()
+        history, settings = History(recovered.suspects), self.worker.order.settings
+        slices = sliced(self.part, self.rows.unfinished(), settings.run.batch)
+        batches = PageBatches(self.worker, self.rows, slices, settings.run.batch, settings.fetch.ahead)
+        for batch in batches:
+            self._end(self._answered(batch, history))
+        self.outcome.waiting_seconds = batches.waited_s
+        self._commit()
 
     def _committed_by_another(self) -> bool:
         """A worker that died between its commit and its word to Ray, or another driver: their file stands."""
         name = f"results/{self.part.name}"
         if self.worker.order.retry_failed or not self.worker.output.exists(name):
             return False
-        self._count(results_rows(self.worker.output.read(name)))
-        self.outcome.recovered, self.outcome.committed = len(self.rows), True
+        committed = read_part(self.worker.output.read(name))
+        self.outcome.statuses = dict(committed.statuses)
+        self.worker.tell(self.part.number, told(self.outcome.statuses, committed.rows - len(self.manifest_rows)))
+        self.outcome.recovered, self.outcome.rows, self.outcome.committed = committed.rows, committed.rows, True
         self.journal.clear()
         return True
 
-    def _usable(self, journalled: dict[int, Row]) -> dict[int, Row]:
+    def _usable(self, rows: Mapping[Key, Row]) -> dict[Key, Row]:
         """Rows that an earlier worker finished; where failures are retried, not those that failed passingly."""
-        own, retried = {row.number for row in self.rows}, RETRYABLE if self.worker.order.retry_failed else frozenset()
-        return {k: row for k, row in journalled.items() if k in own and Status(row["status"]) not in retried}
+        retried = RETRYABLE if self.worker.order.retry_failed else frozenset()
+        return {key: row for key, row in rows.items() if Status(row["status"]) not in retried}
 
-    def _count(self, rows: Any) -> None:
-        for row in rows:
-            status = str(row["status"])
-            self.outcome.statuses[status] = self.outcome.statuses.get(status, 0) + 1
-        self.worker.tell(self.part.number, self.outcome.statuses)
+    def _keep(self) -> None:
+        """Take the rows of a part to be retried whose end is final; none where the part is not committed yet."""
+        name = f"results/{self.part.name}"
+        if not self.worker.order.retry_failed or not self.worker.output.exists(name):
+            return
+        data = self.worker.output.read(name)
+        ours, documents = {row.id: row for row in self.manifest_rows}, read_part(data).documents
+        kept: dict[Key, Row] = {}
+        pages: dict[int, int] = {}
+        for old in results_rows(data):
+            row = ours[str(old["id"])]
+            if self.worker.apart(row) and old["page"] is not None:
+                kept[row.number, int(old["page"])], pages[row.number] = old, documents.get(row.number, 1)
+            else:
+                kept[row.number] = old
+        self.rows.take(self._usable(kept), pages)
 
-    def _commit(self, rows: list[Row]) -> None:
+    def _end(self, new: dict[Key, Row]) -> None:
+        started = time.monotonic()
+        self.journal.finish(new, self.rows.pages(new))
+        self.outcome.journal_seconds += time.monotonic() - started
+        self.rows.end(new)
+        self._tell()
+
+    def _tell(self) -> None:
+        self.outcome.statuses = {status: count for status, count in self.rows.statuses.items() if count}
+        further = sum(pages - 1 for pages in self.rows.pages().values())
+        self.worker.tell(self.part.number, told(self.outcome.statuses, further))
+
+    def _commit(self) -> None:
         started, output, name = time.monotonic(), self.worker.output, f"results/{self.part.name}"
-        data = results_bytes(rows, self.worker.order.passthrough)
+        rows = self.rows.in_order()
+        data = results_bytes(rows, self.worker.order.passthrough, self.rows.pages())
         created = output.create(name, data)  # False: another worker committed the same rows; theirs stands
         if not created and self.worker.order.retry_failed:
             output.supersede(name, data)
-        self.outcome.committed = True
+        self.outcome.committed, self.outcome.rows = True, len(rows)
         self.journal.clear()
         self.outcome.commit_seconds = time.monotonic() - started
 
-    def _kept(self) -> dict[int, Row]:
-        """Rows of a part to be retried whose end is final; none where the part is not committed yet."""
-        name = f"results/{self.part.name}"
-        if not self.worker.order.retry_failed or not self.worker.output.exists(name):
-            return {}
-        numbers = {row.id: row.number for row in self.rows}
-        old = results_rows(self.worker.output.read(name))
-        return {numbers[str(row["id"])]: row for row in old if Status(row["status"]) not in RETRYABLE}
-
-    def _batches(self, rows: list[ManifestRow]) -> Iterator[list[Loaded]]:
-        """Fixed slices of the part without the rows that are done, in the order in which their files arrive.
-
-        `fetch.ahead` rows are fetched ahead, and one batch is decoded while another is answered.
-        """
-        waiting, worker, settings = self._slices(rows), self.worker, self.worker.order.settings.fetch
-        fetching: list[list[Future[Fetched]]] = []
-        decoding: list[list[Future[Loaded]]] = []
-        while waiting or fetching or decoding:
-            while waiting and (not fetching or sum(map(len, fetching)) < settings.ahead):
-                fetching.append([worker.fetching.submit(worker.fetch, row) for row in waiting.pop(0)])
-            while len(decoding) < 2 and (ready := next((one for one in fetching if all(f.done() for f in one)), None)):
-                fetching.remove(ready)
-                decoding.append([worker.decoding.submit(worker.decode, file.result()) for file in ready])
-            started = time.monotonic()
-            batch = [picture.result() for picture in decoding.pop(0)] if decoding else None
-            if batch is None:
-                wait([file for one in fetching for file in one if not file.done()], return_when=FIRST_COMPLETED)
-            self.outcome.waiting_seconds += time.monotonic() - started
-            if batch is not None:
-                yield batch
-
-    def _slices(self, rows: list[ManifestRow]) -> list[list[ManifestRow]]:
-        size, first = self.worker.order.settings.run.batch, self.part.first_row
-        slices: dict[int, list[ManifestRow]] = {}
-        for row in rows:
-            slices.setdefault((row.number - first) // size, []).append(row)
-        return list(slices.values())
-
-    def _answered(self, batch: list[Loaded], history: History) -> dict[int, Row]:
-        """Every row of the batch with its end."""
-        done = {row.number: failed_row(_bare(row), got, None) for row, got in batch if isinstance(got, RowFailure)}
-        asked = {row.number: (_bare(row), got) for row, got in batch if isinstance(got, Picture)}
-        condemned = [number for number in asked if history.condemned(number)]
-        innocent = [number for number in asked if number not in condemned]
-        answered, quarantined = isolated(innocent, lambda numbers: self._hand_over([asked[k] for k in numbers]), history)
-        reasons = {number: (death.status, death.reason) for number, death in quarantined.items()}
+    def _answered(self, batch: list[Loaded], history: History) -> dict[Key, Row]:
+        """Every row and page of the batch with its end."""
+        done = {key: row for one in batch if isinstance(one.got, RowFailure) for key, row in self._failed(one, one.got)}
+        asked = {one.key: (one.row, one.got) for one in batch if isinstance(one.got, Picture)}
+        condemned = [key for key in asked if history.condemned(key)]
+        innocent = [key for key in asked if key not in condemned]
+        answered, quarantined = isolated(innocent, lambda keys: self._hand_over(keys, [asked[key] for key in keys]), history)
+        reasons = {key: (death.status, death.reason) for key, death in quarantined.items()}
         reasons |= dict.fromkeys(condemned, (Status.MODEL_CRASH, "its worker died each time this row was alone with the model"))
-        for number, (row, picture) in asked.items():
-            status, reason = reasons.get(number, (Status.MODEL_CRASH, "the model process gave no answer for this row"))
+        for key, (row, picture) in asked.items():
+            status, reason = reasons.get(key, (Status.MODEL_CRASH, "the model process gave no answer for this row"))
             facts = PictureFacts(picture.width, picture.height, picture.sha256)
-            done[number] = answered.get(number) or failed_row(row, RowFailure(status, reason), facts)
+            done[key] = answered.get(key) or failed_row(_bare(row, 0, row.page), RowFailure(status, reason), facts)
         return done
 
-    def _hand_over(self, asked: Sequence[tuple[ManifestRow, Picture]]) -> Answered:
-        """The model's answers, when it is this part's turn."""
+    def _failed(self, one: Loaded, failure: RowFailure) -> list[tuple[Key, Row]]:
+        """The end of what could not be read: a row, a page, or all missing pages of a document that could be read before."""
+        if isinstance(one.key, tuple):
+            return [(one.key, failed_row(one.row, failure, None) | {"image_sha256": one.sha256})]
+        ends = self.rows.lacking(one.key)
+        return [(key, failed_row(_bare(one.row, one.key, page), failure, None)) for key, page in ends]
+
+    def _hand_over(self, keys: Sequence[Key], asked: Sequence[tuple[ManifestRow, Picture]]) -> Answered:
+        """The model's answers, when it is this part's turn. The model process knows rows by their place in the batch."""
+        placed = [(_bare(row, place, row.page), picture) for place, (row, picture) in enumerate(asked)]
         with self.worker.model_turn:
             started = time.monotonic()
-            self.journal.suspect([row.number for row, _ in asked])
+            self.journal.suspect(keys)
             self.outcome.journal_seconds += time.monotonic() - started
             started, starts = time.monotonic(), self.worker.model.starts
             try:
-                answered = self.worker.model.answer(asked)
+                answered = self.worker.model.answer(placed)
             except ModelUnavailable:
-                self.journal.release([row.number for row, _ in asked])  # no model ever saw them
+                self.journal.release(keys)  # no model ever saw them
                 raise
             finally:
                 self.outcome.model_seconds += time.monotonic() - started
                 self.outcome.starts += self.worker.model.starts - starts
+        rows = {keys[place]: row for place, row in answered.rows.items() if isinstance(place, int)}
         if answered.death is not None:
-            held = [row.number for row, _ in asked if row.number not in answered.rows]
+            held = [key for key in keys if key not in rows]
             self.worker.log.warning("model_process_died", part=self.part.number, rows=held, reason=answered.death.reason)
-        return answered
+        return Answered(rows, answered.death)
 
 
-def _bare(row: ManifestRow) -> ManifestRow:
+def _decoded(decode: Callable[[], _T]) -> _T | RowFailure:
+    try:
+        return decode()
+    except RowFailure as failure:
+        return failure
+    except Exception as error:
+        return RowFailure(Status.DECODE_CRASH, f"{type(error).__name__}: {error}")
+
+
+def _unasked(row: ManifestRow, settings: JobSettings) -> str | None:
+    """Why a row asks for nothing, or None."""
+    if settings.task == "answer" and not (row.question or "").strip():
+        return f"question is {row.question!r}; expected a text"
+    if settings.task == "label" and not any(phrase.strip() for phrase in row.phrases or settings.label.phrases):
+        return "no phrase to look for: expected a text in phrases, or in label.phrases"
+    return None
+
+
+def _bare(row: ManifestRow, number: int, page: int | None) -> ManifestRow:
     """The row without its pass-through columns, which may be of any type: they join the result when it is committed."""
-    return ManifestRow(row.number, row.id, row.image_uri, row.page, row.question)
+    return replace(row, number=number, page=page, extra={})

@@ -4,8 +4,10 @@ from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
+from schemas.labelling import LabelSettings
 from schemas.methods import FusionSettings, RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, Settings, ViewSettings
+from schemas.reading import ReadingSettings, Task
 
 
 class FetchSettings(Settings):
@@ -20,6 +22,9 @@ class FetchSettings(Settings):
     max_bytes: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest file in bytes")
     max_pixels: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest picture, width times height")
     max_pages: Annotated[int, Field(gt=0)] = Field(2_000, description="most pages or frames of one file")
+    pdf_dpi: Annotated[int, Field(ge=72, le=1200)] = Field(
+        300, description="dots per inch of rendered PDF pages; fewer, down to 72, for pages of more than 35 million pixels"
+    )
     timeout_s: Annotated[float, Field(gt=0)] = Field(60.0, description="whole time for fetching one file while its host answers")
     outage_s: Annotated[float, Field(ge=0)] = Field(
         300.0, description="time a file waits on top for a host that is out or throttles; 0 = it counts as the file's own"
@@ -51,13 +56,17 @@ class RunSettings(Settings):
         3600.0, description="a run in which no row ends for so long is broken off"
     )
     log: str | None = Field(None, description="local file that gets the run's events, one JSON object per line; null = none")
+    plan: str | None = Field(
+        None, description="local file that `fovea plan --to` wrote; metrics.json then says what became of the forecast"
+    )
     seed: int = Field(0, description="seed of everything that draws")
     limit: Annotated[int, Field(ge=1)] | None = Field(None, description="only the first so many rows of the manifest")
 
 
 class JobSettings(Settings):
-    """One run of `answer`."""
+    """One run of `answer`, `ocr` or `label`."""
 
+    task: Task = Field("answer", description="what is done with a picture; the command alone says it")
     manifest: str = Field(description="Parquet file, folder or glob; any fsspec URI")
     output: str = Field(description="folder for results; any fsspec URI")
     model: ModelSettings = ModelSettings()
@@ -66,6 +75,8 @@ class JobSettings(Settings):
     select: SelectSettings = SelectSettings()
     fusion: FusionSettings = FusionSettings()
     prompt: PromptSettings = PromptSettings()
+    ocr: ReadingSettings = ReadingSettings()
+    label: LabelSettings = LabelSettings()
     fetch: FetchSettings = FetchSettings()
     run: RunSettings = RunSettings()
     passthrough: tuple[str, ...] = Field((), description="further manifest columns to copy into the results")
@@ -78,4 +89,34 @@ class JobSettings(Settings):
             raise ValueError(f"refine.mode 'official' with {what}: published is one method and one region, expected 'corrected'")
         if refine.boost != 1 and select.method != "greedy":
             raise ValueError(f"refine.boost {refine.boost} with select.method {select.method!r}: expected 1, or 'greedy'")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_reading_ignores(self) -> "JobSettings":
+        """A page is read in tiles of its own, with prompts of the family's own."""
+        if self.task == "answer" or (self.task == "label" and self.label.find != "read"):
+            return self
+        meant_for_answers = {
+            "refine": self.refine not in (RefineSettings(), RefineSettings(method="none")),
+            "select": self.select != SelectSettings(),
+            "fusion": self.fusion != FusionSettings(),
+            "prompt": self.prompt != PromptSettings(),
+            "views.max_crops": self.views.max_crops > 0,
+        }
+        if found := [name for name, given in meant_for_answers.items() if given]:
+            raise ValueError(f"{found[0]} is for answers: pages are read as the settings of `ocr` say; expected its default")
+        return self
+
+    @model_validator(mode="after")
+    def _refuse_what_locating_ignores(self) -> "JobSettings":
+        """Phrases are asked for one by one, on one view of the picture, in the family's own words or in `prompt.question`."""
+        if self.task != "label" or self.label.find == "read":
+            return self
+        if self.fusion != FusionSettings():
+            raise ValueError(
+                "fusion is for answers: label asks for every phrase on the picture as first shown; expected its default"
+            )
+        if self.prompt.template not in (PromptSettings().template, "locate"):
+            what = f"prompt.template {self.prompt.template!r} is for answers"
+            raise ValueError(f"{what}: label asks where a phrase is; expected its default, 'locate', or a prompt.question")
         return self

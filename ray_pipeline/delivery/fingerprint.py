@@ -32,6 +32,7 @@ FREE = frozenset(
         "run.load_timeout_s",
         "run.idle_timeout_s",
         "run.log",
+        "run.plan",
     }
 )
 SHOWN = 80  # characters of a value in a line of `differences`

@@ -2,6 +2,9 @@
 
 {"version": 1, "rows": 150, "statuses": {"ok": 149, "fetch_timeout": 1}, "manifest_digest": "…", "fingerprint_sha256": "…",
  "run_sha256": "…", "parts": [{"name": "part-00000.parquet", "first_row": 0, "rows": 64, "bytes": 9876, "sha256": "…"}, …]}
+
+Rows are result rows, `first_row` is a row of the manifest. Where documents were taken apart, a part also has
+"documents": {"12": 100}: the result rows of manifest row 12 are its pages 0 to 99.
 """
 
 import json
@@ -23,7 +26,7 @@ def build_index(output: Output, parts: Iterable[Part], manifest_digest: str, fin
 
     Raises:
         FileNotFoundError: a part is not committed.
-        PartUnreadable: a part cannot be read, or holds another number of rows than planned.
+        PartUnreadable: a part cannot be read, holds another number of rows than planned, or lacks pages of a document.
     """
     statuses: Counter[str] = Counter()
     entries = []
@@ -47,10 +50,13 @@ def _entry(output: Output, part: Part) -> tuple[dict[str, Any], Counter[str]]:
         found = read_part(output.read_result(part.name))
     except PartUnreadable as error:
         raise PartUnreadable(f"results/{part.name}: {error}") from None
-    if found.rows != part.rows:
-        raise PartUnreadable(f"results/{part.name}: {found.rows} rows; expected {part.rows}, as planned")
+    if found.manifest_rows != part.rows:
+        raise PartUnreadable(f"results/{part.name}: {found.manifest_rows} rows; expected {part.rows}, as planned")
+    for finding in found.torn_documents(part.first_row):
+        raise PartUnreadable(f"results/{part.name} {finding}")
     entry = {"name": part.name, "first_row": part.first_row, "rows": found.rows, "bytes": found.bytes, "sha256": found.sha256}
-    return entry, found.statuses
+    documents = {str(number): count for number, count in found.documents.items()}
+    return entry | ({"documents": documents} if documents else {}), found.statuses
 
 
 def write_index(output: Output, index: Mapping[str, Any]) -> bool:

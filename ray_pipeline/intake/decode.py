@@ -1,8 +1,7 @@
 """An image's bytes → upright RGB pixels, decoded in a warm child process that may die without harm."""
 
 import contextlib
-import fcntl
-import hashlib
+import importlib.util
 import json
 import math
 import mmap
@@ -12,13 +11,17 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
+from typing import TypeVar
 
 import numpy as np
 import PIL
+from numpy.typing import NDArray
 
 from ray_pipeline.intake import decode_wire as wire
+from ray_pipeline.intake.document import Document, sealed_memory
 from schemas.job import FetchSettings
 from schemas.picture import Picture
 from schemas.status import RowFailure, Status
@@ -26,7 +29,9 @@ from schemas.status import RowFailure, Status
 _START_S = 60.0  # a fresh interpreter on a busy machine; no file's time runs meanwhile
 _PAUSE_S = 1.0  # between a kill from outside and the second try
 _FILES_PER_CHILD = 1000  # memory that Pillow's libraries keep goes back now and then
-_START = "import json, sys; sys.path += json.loads(sys.argv.pop(1)); from ray_pipeline.intake.decode_child import main; main()"
+_START = "import json, sys; sys.path[:0] = json.loads(sys.argv.pop(1)); from ray_pipeline.intake.decode_child import main; main()"
+Pixels = NDArray[np.uint8]
+_T = TypeVar("_T")
 _DECODE_STATUSES = frozenset(status for status in Status if status.startswith("decode_"))
 
 
@@ -53,27 +58,48 @@ class Decoder:
         return self._child.pid if self._child else None
 
     def decode(self, data: bytes, page: int | None) -> Picture:
-        """The chosen page (0-based; null = the first) of the file, upright, RGB.
+        """The chosen page (0-based; null = the first) of a file of which nothing more is asked, upright, RGB.
 
         The pixels are mapped, not copied, and belong to the picture. The file's time is `decode_timeout_s`.
 
         Raises:
             RowFailure: decode_unsupported, decode_corrupt, decode_too_large, decode_crash or decode_timeout.
         """
+        with _document(data) as document:
+            pixels_YX3 = self._patiently(lambda child: child.page(document, page or 0, wire.ALONE))
+        return Picture(pixels_YX3, document.sha256)
+
+    def open(self, document: Document) -> None:
+        """Count the document's pages. Its pages' time does not run meanwhile.
+
+        Raises:
+            RowFailure: as `decode`; the document as a whole cannot be used.
+        """
+        self._patiently(lambda child: child.open(document))
+
+    def page(self, document: Document, page: int) -> Picture:
+        """One page of an opened document, as `decode` gives it; the child keeps the document for the next one.
+
+        Raises:
+            RowFailure: as `decode`, of this page alone.
+        """
+        return Picture(self._patiently(lambda child: child.page(document, page, document.number)), document.sha256)
+
+    def _patiently(self, ask: "Callable[[_Child], _T]") -> _T:
         try:
-            return self._decode(data, page)
+            return self._asked(ask)
         except _KilledFromOutside:
             # Whoever ends a whole job kills its processes in any order. If this one is next, nothing is said of the row.
             time.sleep(_PAUSE_S)
         try:
-            return self._decode(data, page)
+            return self._asked(ask)
         except _KilledFromOutside as killed:
             raise RowFailure(killed.status, f"{killed}, twice") from None
 
-    def _decode(self, data: bytes, page: int | None) -> Picture:
+    def _asked(self, ask: "Callable[[_Child], _T]") -> _T:
         child = self._living_child()
         try:
-            pixels_YX3 = child.decode(data, page)
+            return ask(child)
         except RowFailure:
             raise
         except _KilledFromOutside:
@@ -88,7 +114,6 @@ class Decoder:
         except BaseException:  # interrupted in mid-conversation: the next file must not get this one's reply
             self._discard()
             raise
-        return Picture(pixels_YX3, hashlib.sha256(data).hexdigest())
 
     def close(self) -> None:
         """End the child. A decoder that is used again starts another."""
@@ -170,24 +195,30 @@ class _Child:
         self._process.wait()
         self._channel.close()
 
-    def decode(self, data: bytes, page: int | None) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
-        """Pixels (height, width, 3), or RowFailure when the child has judged the file, or _ChildFailure."""
+    def open(self, document: Document) -> None:
+        """Count the pages; RowFailure when the child has judged the file, or _ChildFailure."""
         self.files += 1
-        with contextlib.ExitStack() as stack:
-            file = _sealed_memory("picture-file", data, len(data))
-            stack.callback(os.close, file)
-            memory = _sealed_memory("picture-pixels", b"", self._settings.max_pixels * 3)
-            stack.callback(os.close, memory)
-            width, height = self._ask(file, memory, len(data), page)
-            return _mapped(memory, width, height)
+        self._ask(wire.OPEN_MARK, document, document.number, 0, [document.descriptor])
 
-    def _ask(self, file: int, memory: int, file_bytes: int, page: int | None) -> tuple[int, int]:
-        request = wire.TASK.pack(wire.TASK_MARK, page is not None, _clamped(page or 0), file_bytes)
+    def page(self, document: Document, page: int, number: int) -> Pixels:
+        """Pixels (height, width, 3) of the page, or RowFailure, or _ChildFailure. By another number it is another document."""
+        self.files += 1
+        memory = sealed_memory("picture-pixels", b"", self._settings.max_pixels * 3)
+        try:
+            width, height = self._ask(wire.PAGE_MARK, document, number, page, [document.descriptor, memory])
+            if not 0 < width * height <= self._settings.max_pixels:
+                raise _ChildFailure(Status.DECODE_CRASH, f"the decoder sent a picture of {width} x {height} pixels")
+            return _mapped(memory, width, height)
+        finally:
+            os.close(memory)
+
+    def _ask(self, mark: bytes, document: Document, number: int, page: int, descriptors: list[int]) -> tuple[int, int]:
+        request = wire.TASK.pack(mark, number, _clamped(page), document.bytes)
         end_s = time.monotonic() + self._settings.decode_timeout_s
         try:
             self._channel.settimeout(self._settings.decode_timeout_s)
-            socket.send_fds(self._channel, [request], [file, memory])
-            mark, width, height, text_bytes = wire.REPLY.unpack(self._receive(wire.REPLY.size, end_s))
+            socket.send_fds(self._channel, [request], descriptors)
+            mark, width, height, pages, text_bytes = wire.REPLY.unpack(self._receive(wire.REPLY.size, end_s))
             if mark != wire.REPLY_MARK or text_bytes > wire.LONGEST_TEXT_BYTES:
                 raise _ChildFailure(Status.DECODE_CRASH, "the decoder sent a broken reply")
             if text_bytes:
@@ -197,8 +228,9 @@ class _Child:
             raise _ChildFailure(Status.DECODE_TIMEOUT, message) from None
         except (OSError, EOFError):
             raise self._obituary() from None
-        if not 0 < width * height <= self._settings.max_pixels:
-            raise _ChildFailure(Status.DECODE_CRASH, f"the decoder sent a picture of {width} x {height} pixels")
+        if not 1 <= pages <= self._settings.max_pages or document.pages not in (0, pages):
+            raise _ChildFailure(Status.DECODE_CRASH, f"the decoder counted {pages} pages, after {document.pages}")
+        document.pages = pages
         return width, height
 
     def _receive(self, size: int, end_s: float) -> bytes:
@@ -237,39 +269,32 @@ class _Child:
 
 
 def _command() -> list[str]:
-    """An isolated interpreter: no environment, no working folder on its path, only where our code and Pillow lie."""
+    """An isolated interpreter: no environment, no working folder on its path, only where our code and the libraries lie."""
     folders = dict.fromkeys(str(Path(file).resolve().parents[level]) for file, level in _homes())
     return [sys.executable, "-I", "-c", _START, json.dumps(list(folders))]
 
 
 def _homes() -> list[tuple[str, int]]:
-    return [(__file__, 2), (str(PIL.__file__), 1), (str(np.__file__), 1)]
+    pdfium = importlib.util.find_spec("pypdfium2_raw")  # found, not loaded: it is for the child alone
+    if pdfium is None or pdfium.origin is None:
+        raise RuntimeError("the decoder process did not start: pypdfium2 is not installed")
+    return [(__file__, 2), (str(PIL.__file__), 1), (str(np.__file__), 1), (pdfium.origin, 1)]
 
 
 def _limits(settings: FetchSettings) -> list[str]:
-    numbers = (settings.max_pixels, settings.max_pages, settings.decode_memory_bytes, math.ceil(settings.decode_timeout_s))
+    sizes = (settings.max_pixels, settings.max_pages, settings.pdf_dpi, settings.decode_memory_bytes)
+    numbers = (*sizes, math.ceil(settings.decode_timeout_s))
     return [str(number) for number in numbers]
 
 
-def _sealed_memory(name: str, data: bytes, size: int) -> int:
-    """Descriptor of anonymous memory whose size nobody can change: a child that shrank it would crash its reader.
-
-    Untouched pages take no memory, so sizing it for the largest picture costs nothing.
-    """
-    descriptor = os.memfd_create(name, os.MFD_CLOEXEC | os.MFD_ALLOW_SEALING)
+def _document(data: bytes) -> Document:
     try:
-        os.ftruncate(descriptor, size)
-        rest, place = memoryview(data), 0
-        while place < len(rest):
-            place += os.pwrite(descriptor, rest[place:], place)
-        fcntl.fcntl(descriptor, fcntl.F_ADD_SEALS, fcntl.F_SEAL_SHRINK | fcntl.F_SEAL_GROW | fcntl.F_SEAL_SEAL)
-    except BaseException:
-        os.close(descriptor)
-        raise
-    return descriptor
+        return Document(data)
+    except (OSError, MemoryError) as error:
+        raise RowFailure(Status.DECODE_CRASH, f"no room for the picture: {error}") from None
 
 
-def _mapped(memory: int, width: int, height: int) -> np.ndarray[tuple[int, ...], np.dtype[np.uint8]]:
+def _mapped(memory: int, width: int, height: int) -> Pixels:
     """Private map: later writes stay in this process."""
     mapping = mmap.mmap(memory, width * height * 3, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     return np.frombuffer(mapping, dtype=np.uint8).reshape(height, width, 3)

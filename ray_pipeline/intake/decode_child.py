@@ -10,39 +10,70 @@ import socket
 import sys
 
 import numpy as np
+from numpy.typing import NDArray
 
 from ray_pipeline.intake import decode_wire as wire
 from ray_pipeline.intake.confinement import give_up_rights
-from ray_pipeline.intake.pixels import open_upright, prepare_pillow, write_rgb
+from ray_pipeline.intake.opened_file import OpenedFile, PageLimits
+from ray_pipeline.intake.pdf_pages import prepare_pdfium
+from ray_pipeline.intake.pixels import prepare_pillow
 from schemas.status import RowFailure, Status
 
 
 def main() -> None:
-    """Arguments: socket descriptor, max_pixels, max_pages, address space in bytes, CPU seconds per file."""
-    descriptor, max_pixels, max_pages, memory_bytes = (int(text) for text in sys.argv[1:5])
+    """Arguments: socket descriptor, max_pixels, max_pages, pdf_dpi, address space in bytes, CPU seconds per file."""
+    descriptor, max_pixels, max_pages, pdf_dpi, memory_bytes = (int(text) for text in sys.argv[1:6])
     channel = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is sent to all processes of a job is the parent's to answer
     prepare_pillow(max_pixels)
+    prepare_pdfium()
     give_up_rights(memory_bytes)
     channel.sendall(wire.READY_MARK)
-    while _serve(channel, max_pixels, max_pages, cpu_s=float(sys.argv[5])):
+    desk = _Desk(PageLimits(max_pixels, max_pages, pdf_dpi))
+    while _serve(channel, desk, cpu_s=float(sys.argv[6])):
         pass
 
 
-def _serve(channel: socket.socket, max_pixels: int, max_pages: int, cpu_s: float) -> bool:
-    """One file. False when the parent has gone."""
+class _Desk:
+    """The one file that lies open."""
+
+    def __init__(self, limits: PageLimits) -> None:
+        self._limits, self._number = limits, wire.ALONE
+        self._file: OpenedFile | None = None
+
+    def opened(self, number: int, descriptor: int, file_bytes: int) -> OpenedFile:
+        """The document of that number, opened now if it is not the one that lies here."""
+        if self._file is None or number == wire.ALONE or number != self._number:
+            self.clear()
+            file = mmap.mmap(descriptor, file_bytes, mmap.MAP_PRIVATE, mmap.PROT_READ) if file_bytes else b""
+            self._file, self._number = OpenedFile(file, self._limits), number
+        return self._file
+
+    def clear(self) -> None:
+        """Close what lies here."""
+        if self._file is not None:
+            self._file.close()
+        self._number, self._file = wire.ALONE, None
+
+
+def _serve(channel: socket.socket, desk: _Desk, cpu_s: float) -> bool:
+    """One request. False when the parent has gone."""
     request, descriptors, _, _ = socket.recv_fds(channel, wire.TASK.size, 2)
     if not request:
         return False
-    mark, has_page, page, file_bytes = wire.TASK.unpack(request)
-    if mark != wire.TASK_MARK or len(descriptors) != 2:
+    mark, number, page, file_bytes = wire.TASK.unpack(request)
+    if (mark, len(descriptors)) not in ((wire.OPEN_MARK, 1), (wire.PAGE_MARK, 2)):
         return False
     _allow_cpu(cpu_s)
-    file, memory = descriptors
     text = b""
-    width = height = 0
+    width = height = pages = 0
     try:
-        width, height = _decode(file, memory, file_bytes, page if has_page else None, max_pixels, max_pages)
+        file = desk.opened(number, descriptors[0], file_bytes)
+        pages = file.pages
+        if mark == wire.PAGE_MARK:
+            width, height = file.write(page, lambda width, height: _pixels(descriptors[1], width, height))
+            if number == wire.ALONE or pages == 1:
+                desk.clear()
     except RowFailure as failure:
         text = json.dumps([failure.status, failure.message[:500]]).encode()
     except MemoryError:
@@ -50,18 +81,13 @@ def _serve(channel: socket.socket, max_pixels: int, max_pages: int, cpu_s: float
     finally:
         for descriptor in descriptors:
             os.close(descriptor)
-    channel.sendall(wire.REPLY.pack(wire.REPLY_MARK, width, height, len(text)) + text)
+    channel.sendall(wire.REPLY.pack(wire.REPLY_MARK, width, height, pages, len(text)) + text)
     return True
 
 
-def _decode(file: int, memory: int, file_bytes: int, page: int | None, max_pixels: int, max_pages: int) -> tuple[int, int]:
-    """(width, height) of the pixels now in `memory`."""
-    with mmap.mmap(file, file_bytes, prot=mmap.PROT_READ) if file_bytes else memoryview(b"") as view:
-        image = open_upright(bytes(view), page, max_pixels, max_pages)
-    # Not closed by hand: a failure's traceback may still hold the array that looks at it.
-    target = mmap.mmap(memory, image.width * image.height * 3)
-    write_rgb(image, np.frombuffer(target, dtype=np.uint8).reshape(image.height, image.width, 3))
-    return image.width, image.height
+def _pixels(memory: int, width: int, height: int) -> NDArray[np.uint8]:
+    """The pixel memory as an array. Not closed by hand: a failure's traceback may still hold the array that looks at it."""
+    return np.frombuffer(mmap.mmap(memory, width * height * 3), dtype=np.uint8).reshape(height, width, 3)
 
 
 def _allow_cpu(seconds: float) -> None:

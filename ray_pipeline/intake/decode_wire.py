@@ -1,16 +1,20 @@
 """What parent and child say to each other over a socket. Fixed layout and JSON; nothing that can carry code.
 
-    request  4s  b"task" | ? page given | q page (0-based) | Q file bytes      + two descriptors: file, pixels
-    reply    4s  b"done" | I width | I height | I text bytes                   + the text: JSON [status, message], or none
+    request  4s  b"open" or b"page" | Q document | q page (0-based) | Q file bytes  + two descriptors: file, pixels (open: one)
+    reply    4s  b"done" | I width | I height | I pages | I text bytes              + the text: JSON [status, message], or none
 
-The pixels are (height, width, 3) uint8 at the start of the pixel memory, which the parent has sized for the largest picture.
+A child keeps the document that it has opened last, if it has several pages or was only opened so far; another number, or 0,
+is another file. The pixels are (height, width, 3) uint8 at the start of the pixel memory, which the parent has sized for the
+largest picture.
 """
 
 import struct
 
-TASK = struct.Struct(">4s?qQ")
-REPLY = struct.Struct(">4sIII")
-TASK_MARK = b"task"
+TASK = struct.Struct(">4sQqQ")
+REPLY = struct.Struct(">4sIIII")
+OPEN_MARK = b"open"
+PAGE_MARK = b"page"
 REPLY_MARK = b"done"
 READY_MARK = b"here"
+ALONE = 0  # the number of a file of which nothing more will be asked
 LONGEST_TEXT_BYTES = 4096

@@ -12,6 +12,7 @@ _MAGICS = (
     (b"\xff\x4f\xff\x51", "JPEG2000"),
     (b"\x00\x00\x00\x0cjP  \r\n\x87\n", "JPEG2000"),
     (b"BM", "BMP"),
+    (b"%PDF-", "PDF"),
 )
 _AVIF_BRANDS = (b"avif", b"avis", b"mif1", b"msf1")
 _OTHERS = (
@@ -31,7 +32,7 @@ _OTHERS = (
 
 
 def sniffed(head: bytes) -> str | None:
-    """Pillow's name of an allowed format, from the file's first 16 bytes; null for anything else."""
+    """Pillow's name of an allowed format, or PDF, from the file's first 16 bytes; null for anything else."""
     for magic, name in _MAGICS:
         if head.startswith(magic):
             return name

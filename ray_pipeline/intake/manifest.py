@@ -4,18 +4,20 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
-from ray_pipeline.intake.manifest_columns import Columns, chosen_columns
+from ray_pipeline.intake.manifest_columns import OWN, Columns, chosen_columns, is_list_of_text
 from ray_pipeline.intake.manifest_files import ManifestFiles, find_files, store_of
 from ray_pipeline.intake.manifest_refused import ManifestRefused
 from ray_pipeline.intake.parquet_file import batches, opened
 from ray_pipeline.intake.redaction import redacted
+from schemas.labelling import LONGEST_PHRASE, MOST_PHRASES
 from schemas.manifest import ManifestRow, Part
 
 __all__ = ["Manifest", "ManifestRefused", "cut_parts", "open_manifest", "read_rows", "refuse_unsafe_environment"]
@@ -130,20 +132,30 @@ def _file_rows(store: Any, path: str, passthrough: pa.Schema, first: int, stop: 
 
 
 def _row(number: int, values: list[Any], extra: list[str]) -> ManifestRow:
-    identifier, image_uri, page, question, *rest = values
-    return ManifestRow(number, identifier, image_uri, page, question, dict(zip(extra, rest, strict=True)))
+    identifier, image_uri, page, question, phrases, *rest = values
+    phrases = None if phrases is None else tuple(phrases)
+    return ManifestRow(number, identifier, image_uri, page, question, dict(zip(extra, rest, strict=True)), phrases)
 
 
 def _values(batch: pa.RecordBatch, columns: Columns, shown: str) -> Iterator[list[Any]]:
-    """Rows as [id, image_uri, page, question, pass-through …]; null where the manifest has no such column."""
+    """Rows as [id, image_uri, page, question, phrases, pass-through …]; null where the manifest has no such column."""
     absent = [None] * batch.num_rows
     try:
         by_name = {name: _undictionaried(column) for name, column in zip(batch.schema.names, batch.columns, strict=True)}
-        own = [by_name[name].to_pylist() if name in columns.own else absent for name in ("id", "image_uri", "page", "question")]
+        _refuse_many_phrases(by_name.get("phrases"), shown)
+        own = [by_name[name].to_pylist() if name in columns.own else absent for name in OWN]
         rest = [by_name[name].to_pylist() for name in columns.passthrough.names]
     except (ValueError, OverflowError, pa.ArrowException) as error:
         raise ManifestRefused(f"{shown}: a value cannot be read ({type(error).__name__}: {error})") from None
     return map(list, zip(*own, *rest, strict=True))
+
+
+def _refuse_many_phrases(column: pa.Array | None, shown: str) -> None:
+    """Before they become Python's: a long text that a file keeps once, in a list that names it a million times, would unfold."""
+    if column is not None and is_list_of_text(column.type):
+        most = pc.max(pc.list_value_length(column)).as_py() or 0
+        if most > MOST_PHRASES:
+            raise ManifestRefused(f"{shown}: a row has {most} phrases, expected at most {MOST_PHRASES}")
 
 
 def _undictionaried(column: pa.Array) -> pa.Array:
@@ -196,13 +208,19 @@ class _Survey:
         """One JSON array per row goes into the digest: unambiguous, whatever the values hold."""
         for values in rows:
             _refuse_row(values, self.rows, shown)
-            self._hash.update(_CANONICAL.encode(values).encode() + b"\n")
+            self._hash.update(_CANONICAL.encode(_digested(values)).encode() + b"\n")
             self._id_hashes += hashlib.blake2b(values[0].encode(), digest_size=8).digest()
             self.rows += 1
 
 
+def _digested(values: list[Any]) -> list[Any]:
+    """Phrases stand last, where a row has any: so those without keep the digest that they had before there were phrases."""
+    own, phrases, rest = values[: len(OWN) - 1], values[len(OWN) - 1], values[len(OWN) :]
+    return [*own, *rest] if phrases is None else [*own, *rest, phrases]
+
+
 def _refuse_row(values: list[Any], number: int, shown: str) -> None:
-    identifier, image_uri, page = values[:3]
+    identifier, image_uri, page, _, phrases = values[: len(OWN)]
     if not identifier:
         raise ManifestRefused(f"{shown}: id of row {number} is {'null' if identifier is None else 'empty'}, expected a text")
     if _CONTROL.search(identifier):
@@ -211,6 +229,16 @@ def _refuse_row(values: list[Any], number: int, shown: str) -> None:
         raise ManifestRefused(f"{shown}: image_uri of row {number} (id {identifier!r}) is null, expected an address")
     if page is not None and not -_LARGEST_PAGE <= page <= _LARGEST_PAGE:
         raise ManifestRefused(f"{shown}: page {page} of row {number} (id {identifier!r}) does not fit int32")
+    if found := _unfit(phrases or ()):
+        raise ManifestRefused(f"{shown}: phrases of row {number} (id {identifier!r}) {found}")
+
+
+def _unfit(phrases: Sequence[str | None]) -> str | None:
+    """What is wrong with a row's phrases, and what was expected."""
+    if None in phrases:
+        return "hold a null, expected texts"
+    longest = max((len(phrase) for phrase in phrases if phrase is not None), default=0)
+    return f"hold one of {longest} characters, expected at most {LONGEST_PHRASE}" if longest > LONGEST_PHRASE else None
 
 
 def _refuse_repeated_ids(manifest: Manifest, id_hashes: np.ndarray[Any, np.dtype[np.uint64]]) -> None:

@@ -10,7 +10,8 @@ from schemas.result import RESULT_COLUMNS
 
 TEXT = ("id", "image_uri", "question")
 NUMBER = ("page",)
-OWN = ("id", "image_uri", "page", "question")
+LIST_OF_TEXT = ("phrases",)
+OWN = ("id", "image_uri", "page", "question", "phrases")
 _ALWAYS = ("id", "image_uri")
 
 
@@ -23,7 +24,7 @@ class Columns:
 
     @property
     def names(self) -> list[str]:
-        return [*self.own, *self.passthrough.names]
+        return list(dict.fromkeys((*self.own, *self.passthrough.names)))
 
 
 def chosen_columns(schema: pa.Schema, needs: Iterable[str], passthrough: Iterable[str], shown: str) -> Columns:
@@ -47,6 +48,11 @@ def plain(kind: pa.DataType) -> pa.DataType:
     """The type of the values: dictionary encoding and the wide or view forms of text are a matter of storage."""
     if pa.types.is_dictionary(kind):
         return plain(kind.value_type)
+    if is_list_of_text(kind) and pa.types.is_dictionary(kind.value_type):
+        values = kind.value_field.with_type(kind.value_type.value_type)
+        if pa.types.is_fixed_size_list(kind):
+            return pa.list_(values, kind.list_size)
+        return pa.large_list(values) if pa.types.is_large_list(kind) else pa.list_(values)
     return pa.string() if is_text(kind) else kind
 
 
@@ -71,6 +77,8 @@ def _refuse_type(field: pa.Field, shown: str) -> None:
     kind = plain(field.type)
     if field.name in TEXT and not (pa.types.is_string(kind) or (field.name == "question" and pa.types.is_null(kind))):
         raise ManifestRefused(f"{shown}: column {field.name!r} is {field.type}, expected string")
+    if field.name in LIST_OF_TEXT and not (is_list_of_text(kind) or pa.types.is_null(kind)):
+        raise ManifestRefused(f"{shown}: column {field.name!r} is {field.type}, expected list<string>")
     if field.name in NUMBER and not (pa.types.is_integer(kind) or pa.types.is_null(kind)):
         raise ManifestRefused(f"{shown}: column {field.name!r} is {field.type}, expected int32")
 
@@ -82,6 +90,12 @@ def _has_extension(field: pa.Field) -> bool:
     if pa.types.is_dictionary(kind):
         return _has_extension(pa.field("values", kind.value_type))
     return any(_has_extension(kind.field(place)) for place in range(kind.num_fields))
+
+
+def is_list_of_text(kind: pa.DataType) -> bool:
+    """A list, of whatever form, whose values are text; dictionary encoding aside."""
+    lists = (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list)
+    return any(is_list(kind) for is_list in lists) and bool(is_text(plain(kind.value_type)))
 
 
 def is_text(kind: pa.DataType) -> bool:

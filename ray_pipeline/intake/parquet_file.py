@@ -12,7 +12,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from ray_pipeline.intake.manifest_columns import is_text
+from ray_pipeline.intake.manifest_columns import is_list_of_text, is_text
 from ray_pipeline.intake.manifest_refused import ManifestRefused
 from ray_pipeline.intake.parquet_footer import GroupFacts, read_footer
 from ray_pipeline.intake.redaction import redacted, redacted_text
@@ -64,6 +64,7 @@ def opened(store: Any, path: str) -> Iterator[OpenParquet]:
             parquet = stack.enter_context(pq.ParquetFile(source, pre_buffer=False))
             # Text stays in its dictionary: a few bytes that repeat one long value a million times stay a few bytes.
             text = [field.name for field in parquet.schema_arrow if is_text(field.type)]
+            text += _texts_in_lists(parquet.schema_arrow, groups)
             source.seek(0)
             options = {"pre_buffer": False, "page_checksum_verification": True}
             parquet = stack.enter_context(pq.ParquetFile(source, read_dictionary=text, **options))
@@ -168,6 +169,12 @@ def _groups(footer: bytes, shown: str) -> tuple[GroupFacts, ...]:
         raise ManifestRefused(f"{shown}: cannot be read as Parquet: {error}") from None
 
 
+def _texts_in_lists(schema: pa.Schema, groups: tuple[GroupFacts, ...]) -> list[str]:
+    """How the footer calls the values of columns that hold lists of text; writers name the steps between as they like."""
+    lists = {field.name for field in schema if is_list_of_text(field.type)}
+    return [".".join(column.path) for group in groups[:1] for column in group.columns if column.path[0] in lists]
+
+
 def _refuse_large_columns(group: GroupFacts, names: list[str], shown: str) -> None:
     """What the footer already admits: texts that must be too long, and lists too large to be looked at."""
     flat_bytes = group.rows * (LONGEST_TEXT_BYTES + 8) + _PAGE_HEADERS_BYTES
@@ -187,13 +194,16 @@ def _row_text_bytes(batch: pa.RecordBatch, shown: str) -> int:
     """Bytes of text that a row of this batch may come to; refuses texts that are too long."""
     total = 0
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
+        many = 1
+        if is_list_of_text(column.type):
+            many, column = pc.max(pc.list_value_length(column)).as_py() or 0, column.flatten()
         values = column.dictionary if pa.types.is_dictionary(column.type) else column
         if not (is_text(values.type) or pa.types.is_binary(values.type)):
             continue
         longest = pc.max(pc.binary_length(values)).as_py() or 0
         if longest > LONGEST_TEXT_BYTES:
             raise ManifestRefused(f"{shown}: {longest} bytes in column {name!r}, expected at most {LONGEST_TEXT_BYTES}")
-        total += longest
+        total += many * longest
     return total
 
 

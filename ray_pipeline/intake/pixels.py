@@ -4,6 +4,7 @@ import importlib
 import io
 import warnings
 from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
@@ -24,7 +25,6 @@ from PIL import (  # the allowed formats, imported here so that Pillow never sea
     WebPImagePlugin,
 )
 
-from ray_pipeline.intake.image_format import likeness, sniffed
 from schemas.status import RowFailure, Status
 
 PLUGINS = (
@@ -64,20 +64,34 @@ def prepare_pillow(max_pixels: int) -> None:
     warnings.simplefilter("error", Image.DecompressionBombWarning)
 
 
-def open_upright(data: bytes, page: int | None, max_pixels: int, max_pages: int) -> Image.Image:
-    """The chosen page (null = the first), decoded and turned as its EXIF says, in the file's own mode.
+def opened(data: bytes, name: str, max_pixels: int) -> Image.Image:
+    """The file as Pillow sees it before it reads a pixel, its first picture no larger than allowed. Within `judged`."""
+    if name == "WEBP":
+        _refuse_webp_canvas(data, max_pixels)
+    try:
+        image = Image.open(io.BytesIO(data), formats=[name])
+    except UnidentifiedImageError:
+        raise RowFailure(Status.DECODE_CORRUPT, f"starts as {name}, but its header cannot be read") from None
+    refuse_pixels(image.width, image.height, max_pixels)
+    return image
+
+
+def upright(image: Image.Image) -> Image.Image:
+    """The page that the image stands at, decoded and turned as its EXIF says, in the file's own mode. Within `judged`."""
+    image.load()
+    return _turned(image)
+
+
+@contextmanager
+def judged(max_pixels: int) -> Iterator[None]:
+    """Whatever the libraries raise becomes a word on the file.
 
     Raises:
-        RowFailure: decode_unsupported, decode_corrupt or decode_too_large; sizes and pages are checked before pixels.
+        RowFailure: decode_unsupported, decode_corrupt or decode_too_large.
             decode_crash: Pillow wants a module that is not loaded, which says nothing about the file.
     """
     try:
-        image = _opened(data, max_pixels)
-        _refuse_size(image, max_pixels)
-        _seek(image, page or 0, max_pages)
-        _refuse_size(image, max_pixels)  # pages differ in size
-        image.load()
-        return _turned(image)
+        yield
     except RowFailure:
         raise
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
@@ -90,6 +104,14 @@ def open_upright(data: bytes, page: int | None, max_pixels: int, max_pages: int)
         if "too large" in str(error):  # text chunks beyond Pillow's limits
             raise RowFailure(Status.DECODE_TOO_LARGE, _described(error)) from None
         raise RowFailure(Status.DECODE_CORRUPT, _described(error)) from None
+
+
+def refuse_pixels(width: int, height: int, max_pixels: int) -> None:
+    """Refuse a picture that is too large, or none at all, by its header."""
+    if width * height > max_pixels:
+        raise RowFailure(Status.DECODE_TOO_LARGE, f"{width} x {height} pixels, at most {max_pixels} allowed")
+    if width < 1 or height < 1:
+        raise RowFailure(Status.DECODE_CORRUPT, f"{width} x {height} pixels")
 
 
 def write_rgb(image: Image.Image, pixels_YX3: NDArray[np.uint8]) -> None:
@@ -112,61 +134,11 @@ def write_rgb(image: Image.Image, pixels_YX3: NDArray[np.uint8]) -> None:
         raise RowFailure(Status.DECODE_UNSUPPORTED, f"mode {image.mode}: {_described(error)}") from None
 
 
-def _opened(data: bytes, max_pixels: int) -> Image.Image:
-    if not data:
-        raise RowFailure(Status.DECODE_CORRUPT, "empty file")
-    name = sniffed(data[:16])
-    if name is None:
-        raise RowFailure(Status.DECODE_UNSUPPORTED, f"no allowed picture format ({likeness(data[:64])})")
-    if name == "WEBP":
-        _refuse_webp_canvas(data, max_pixels)
-    try:
-        return Image.open(io.BytesIO(data), formats=[name])
-    except UnidentifiedImageError:
-        raise RowFailure(Status.DECODE_CORRUPT, f"starts as {name}, but its header cannot be read") from None
-
-
 def _refuse_webp_canvas(data: bytes, max_pixels: int) -> None:
     """WebP's reader reserves the canvas before Pillow can look at its size, so the extended header is read here."""
     if data[12:16] == b"VP8X" and len(data) >= 30:
         width, height = (1 + int.from_bytes(data[start : start + 3], "little") for start in (24, 27))
-        _refuse_pixels(width, height, max_pixels)
-
-
-def _refuse_size(image: Image.Image, max_pixels: int) -> None:
-    _refuse_pixels(image.width, image.height, max_pixels)
-
-
-def _refuse_pixels(width: int, height: int, max_pixels: int) -> None:
-    if width * height > max_pixels:
-        raise RowFailure(Status.DECODE_TOO_LARGE, f"{width} x {height} pixels, at most {max_pixels} allowed")
-    if width < 1 or height < 1:
-        raise RowFailure(Status.DECODE_CORRUPT, f"{width} x {height} pixels")
-
-
-def _seek(image: Image.Image, page: int, max_pages: int) -> None:
-    if isinstance(image, TiffImagePlugin.TiffImageFile):
-        _refuse_long_chain(image, max_pages)
-    pages = int(getattr(image, "n_frames", 1))
-    if pages > max_pages:
-        raise RowFailure(Status.DECODE_TOO_LARGE, f"{pages} pages, at most {max_pages} allowed")
-    if not 0 <= page < pages:
-        raise RowFailure(Status.DECODE_CORRUPT, f"page {page} asked, the file has {pages} (the first is 0)")
-    if page or pages > 1:
-        image.seek(page)
-
-
-def _refuse_long_chain(image: TiffImagePlugin.TiffImageFile, max_pages: int) -> None:
-    """TIFF pages are a chain that Pillow counts in time that grows with its square, so it is followed no further than allowed.
-
-    Page by page, since Pillow takes the page it was asked for to be the last one when it does not come that far.
-    """
-    for page in range(max_pages + 1):
-        try:
-            image.seek(page)
-        except EOFError:
-            return
-    raise RowFailure(Status.DECODE_TOO_LARGE, f"more than {max_pages} pages")
+        refuse_pixels(width, height, max_pixels)
 
 
 def _turned(image: Image.Image) -> Image.Image:

@@ -21,11 +21,11 @@ _LOCATION = re.compile(r"<loc(\d{3})>")
 _NUMBER = r"\s*([-+]?(?:\d+(?:\.\d+)?|\.\d+))\s*"
 _FOUR = re.compile(rf"\[{','.join([_NUMBER] * 4)}\]")
 _STRING = r'"(?:[^"\\]|\\.)*+(?:"|\Z)'
-_OBJECT = rf'\{{(?:[^{{}}"]|{_STRING})*+\}}?'  # flat; braces in its strings do not count; may be cut off
-_OBJECTS = re.compile(rf"(?:```(?:json)?\s*)?\[?\s*{_OBJECT}(?:[\s,]*{_OBJECT})*\s*\]?(?:\s*```)?")
-_BOX_KEY = re.compile(r'"bbox_2d"\s*:\s*')
+OBJECT = rf'\{{(?:[^{{}}"]|{_STRING})*+\}}?'  # flat; braces in its strings do not count; may be cut off
+_OBJECTS = re.compile(rf"(?:```(?:json)?\s*)?\[?\s*{OBJECT}(?:[\s,]*{OBJECT})*\s*\]?(?:\s*```)?")
+BOX_KEY = re.compile(r'"bbox_2d"\s*:\s*')
 _LABEL = re.compile(r'"label"\s*:\s*("(?:[^"\\]|\\.)*+")')
-_MARKED = re.compile(r"(?:<ref>((?:(?!</?ref>).)*+)</ref>\s*)?<box>((?:(?!</?box>|<ref>).)*+)(?:</box>)?", re.DOTALL)
+MARKED = re.compile(r"(?:<ref>((?:(?!</?ref>).)*+)</ref>\s*)?<box>((?:(?!</?box>|<ref>).)*+)(?:</box>)?", re.DOTALL)
 _INNER_LIST = re.compile(r"\[[^\[\]]*(?:\]|\Z)")
 _FRACTIONS = re.compile(r"\[\s*[01]?\.\d[\d\s.,]*(?:\]|\Z)")  # a list that begins with a fraction
 
@@ -79,10 +79,10 @@ def read_json_boxes(raw: str, asked: str = "") -> BoxText:
     Names take the place of the JSON in the text. The digit of the key is not one of the box's.
     """
     boxes: list[WrittenBox | None] = []
-    for match in re.finditer(_OBJECT, raw):
-        if key := _BOX_KEY.search(match[0]):
+    for match in re.finditer(OBJECT, raw):
+        if key := BOX_KEY.search(match[0]):
             names = _names(match[0])
-            boxes.append(_list_box(raw, match.start() + key.end(), names[0] if names else None))
+            boxes.append(list_box(raw, match.start() + key.end(), names[0] if names else None))
     text = _OBJECTS.sub(lambda found: ", ".join(_names(found[0])) if '"bbox_2d"' in found[0] else found[0], raw)
     return _answer(text, boxes, asked, begun='"bbox_2d' in raw)
 
@@ -90,10 +90,10 @@ def read_json_boxes(raw: str, asked: str = "") -> BoxText:
 def read_marked_boxes(raw: str, asked: str = "") -> BoxText:
     """`<box>[[x0, y0, x1, y1], ...]</box>`, named by the `<ref>` right before it."""
     boxes: list[WrittenBox | None] = []
-    for match in _MARKED.finditer(raw):
+    for match in MARKED.finditer(raw):
         name = match[1].strip() if match[1] else None
-        boxes += [_list_box(raw, found.start(), name) for found in _INNER_LIST.finditer(raw, *match.span(2))]
-    text = _MARKED.sub(lambda found: found[1] or "", raw)
+        boxes += [list_box(raw, found.start(), name) for found in _INNER_LIST.finditer(raw, *match.span(2))]
+    text = MARKED.sub(lambda found: found[1] or "", raw)
     return _answer(re.sub(r"</?(?:ref|box)>", "", text), boxes, asked, begun="<box>" in raw)
 
 
@@ -105,7 +105,7 @@ def read_fractions(raw: str, asked: str = "") -> BoxText:
     boxes, kept, done = [], [], 0
     for match in _FOUR.finditer(raw):
         before = raw[done : match.start()]
-        box = _fractions(raw, _list_box(raw, match.start(), before.strip(" \n,;:.") or None))
+        box = _fractions(raw, list_box(raw, match.start(), before.strip(" \n,;:.") or None))
         if box is not None:
             boxes.append(box)
             kept.append(before.rstrip(" "))
@@ -113,7 +113,7 @@ def read_fractions(raw: str, asked: str = "") -> BoxText:
     return _answer("".join([*kept, raw[done:]]), boxes, asked, begun=bool(_FRACTIONS.search(raw)))
 
 
-def _list_box(raw: str, start: int, label: str | None) -> WrittenBox | None:
+def list_box(raw: str, start: int, label: str | None) -> WrittenBox | None:
     """The box in the list that begins at `start`, or None: not four numbers, not closed, or without extent."""
     match = _FOUR.match(raw, start)
     found = [(float(match[k]), match.span(k)) for k in range(1, 5)] if match else []

@@ -196,8 +196,46 @@ class Samples:
     generations: tuple[Generation, ...]
 
 
-Request = Encode | ReadAttention | ReadGradient | ReadPixelGradient | Generate | Sample
-Reply = VisualTokens | Attention | GradientAttention | PixelGradients | Generation | Samples
+@dataclass(frozen=True)
+class ReadLines:
+    """Read all text in one region of a picture, line by line. `single`: the region is one line, to be read as a whole."""
+
+    picture: Picture
+    box_px: Box
+    single: bool = False
+    max_new_tokens: int = 1024
+
+
+@dataclass(frozen=True)
+class TextLine:
+    """One line of text and the box around it. `logprob`: mean per character, or per token that wrote it, in nats.
+
+    `slope`: pixels that its baseline falls per pixel to the right, where the model can say.
+    """
+
+    box_px: Box
+    text: str
+    logprob: float
+    slope: float = 0.0
+
+
+@dataclass(frozen=True)
+class TextLines:
+    """Lines of a region in the order read; none where it shows no text.
+
+    `tokens` visual tokens were spent. Not `finished`: the model ran out of room before it came to an end. `placed` says
+    whose the boxes are: the model's own, or slices of the region in the order written, because the model wrote none or
+    wrote some that could not be read.
+    """
+
+    lines: tuple[TextLine, ...]
+    tokens: int
+    finished: bool
+    placed: Literal["own", "none", "unreadable"] = "own"
+
+
+Request = Encode | ReadAttention | ReadGradient | ReadPixelGradient | Generate | Sample | ReadLines
+Reply = VisualTokens | Attention | GradientAttention | PixelGradients | Generation | Samples | TextLines
 
 
 @dataclass(frozen=True)
@@ -206,7 +244,9 @@ class FamilyDefaults:
 
     `input_px` is the side of a view on the tower's input. `focus_layer` 0-based, None where this revision has no profile.
     `base_window_share` of the picture's geometric-mean side, or `base_window_px` as published. From a first answer of
-    confidence `gate` on, zooming is not worth it. `look` names how the family is first shown a picture.
+    confidence `gate` on, zooming is not worth it. `look` names how the family is first shown a picture. `reading_px`: side
+    of the largest region, in pixels of the picture, that is read as one view; None where that is `input_px`. `locate` is
+    how the family is asked, with its plain template, where a thing is; `{question}` stands for the thing.
     """
 
     input_px: int
@@ -215,6 +255,8 @@ class FamilyDefaults:
     base_window_share: float | None
     gate: float
     look: Literal["multicrop", "whole"] = "multicrop"
+    reading_px: int | None = None
+    locate: str = "{question}"
 
 
 @dataclass(frozen=True)
@@ -224,7 +266,7 @@ class Abilities:
     `layers` of the decoder; `focus` methods; `boxes`: it writes boxes with readable rows (needed to CHOOSE by attention);
     `crops`: views of its own choosing (multi-crop); `budget`: the number of visual tokens may be chosen; `fits`: ways to fit
     a picture to the input; `resolution`: the input's side may be chosen; `official`: tokens form the one plain grid of the
-    published code; `profiled_layer` to look at.
+    published code; `profiled_layer` to look at; `reads` all text of a page; `worded`: its questions may be put in other words.
     """
 
     layers: int
@@ -237,6 +279,8 @@ class Abilities:
     official: bool
     boost: bool
     profiled_layer: int | None
+    reads: bool = True
+    worded: bool = True
 
 
 class Family(Protocol):
@@ -267,4 +311,8 @@ class Family(Protocol):
 
     def sample(self, requests: Sequence[Sample]) -> list[Samples]:
         """Candidate answers, each row's from one prefix."""
+        ...
+
+    def read_lines(self, requests: Sequence[ReadLines]) -> list[TextLines]:
+        """All text of each region, from pixels to lines."""
         ...

@@ -10,7 +10,7 @@ import math
 from abc import ABC, abstractmethod
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -24,6 +24,7 @@ from ray_pipeline.models.box_text import BoxText
 from ray_pipeline.models.contract import Encode, Generate, Generation, ReadAttention, Sample, Sampling, VisualTokens
 from ray_pipeline.models.decoding import GREEDY, Task, Written, token_log_probability, write
 from ray_pipeline.models.generation import generation
+from ray_pipeline.models.native_ocr import PLAIN, ReadingStyle, Transcript, line_shown, prompt_of, transcribed
 from ray_pipeline.models.prefix import EMPTY, Chunk, PrefixState, continue_batch, extended_states, up_to
 from ray_pipeline.models.prompt_text import PromptText
 from ray_pipeline.models.region_bias import region_bias
@@ -70,6 +71,7 @@ class DecoderFamily(ABC):
     """A loaded family. Implements `contract.Family` for all of its subclasses."""
 
     axes = 1  # position axes of the decoder
+    reading: ClassVar[ReadingStyle] = PLAIN  # Family: how it is asked for all text of a picture, and how it writes that
 
     def __init__(
         self, decoder: PreTrainedModel, head: torch.nn.Module, tokenizer: PreTrainedTokenizerBase, end_ids: frozenset[int]
@@ -310,6 +312,31 @@ class DecoderFamily(ABC):
             for k, request, answers in zip(group, asked, written, strict=True):
                 replies[k] = contract.Samples(tuple(self._generation(request, answer) for answer in answers))
         return [replies[k] for k in range(len(requests))]
+
+    @torch.no_grad()
+    def read_lines(self, requests: Sequence[contract.ReadLines]) -> list[contract.TextLines]:
+        """The family's own OCR: every region as one view, its text asked for in the family's own words.
+
+        Loaded with the plain prompt template, or that adds to them. An answer is as long as the context has room for.
+        """
+        shown = [line_shown(request) if request.single else (request.picture, request.box_px) for request in requests]
+        tokens = self.encode([Encode(picture, (box,)) for picture, box in shown])
+        asked = [
+            Generate(seen, prompt_of(self.reading, request.single), request.max_new_tokens)
+            for seen, request in zip(tokens, requests, strict=True)
+        ]
+        return [
+            transcribed(request, seen, transcript, self.reading, self.box_px)
+            for request, seen, transcript in zip(requests, tokens, self._transcripts(asked), strict=True)
+        ]
+
+    def _transcripts(self, asked: Sequence[Generate]) -> list[Transcript]:
+        suffixes = [self._room_for(one.tokens, one.question, answer=1) for one in asked]
+        limit = getattr(self.decoder.config, "max_position_embeddings", None) or math.inf
+        room = [limit - one.tokens.state.prefix.position - own.segment.step for one, own in zip(asked, suffixes, strict=True)]
+        asked = [replace(one, max_new_tokens=int(min(one.max_new_tokens, left))) for one, left in zip(asked, room, strict=True)]
+        written = write(self.decoder, self.head, self._task(asked, suffixes, ()))
+        return [Transcript(*self.text.spelled(one.ids), one.log_p, one.finished) for (one,) in written]
 
     def _candidates(
         self, asked: Sequence[Sample], suffixes: Sequence[Suffix], sampling: Sampling, layers: tuple[int, ...]

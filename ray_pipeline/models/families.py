@@ -15,6 +15,7 @@ from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.mc_llava import McLlava
 from ray_pipeline.models.profiles import find_profile
 from ray_pipeline.models.qwen_vl import QwenVl
+from ray_pipeline.models.templates import CLOSELY
 from ray_pipeline.models.weights import ModelRefused, model_folder, offline
 from schemas.job import JobSettings
 from schemas.methods import RefineSettings, SelectSettings
@@ -52,10 +53,12 @@ def check_family(settings: JobSettings) -> Path:
     """
     folder = model_folder(settings.model.name, settings.model.revision)
     kind, able = _abilities(folder)
-    for refusal in (
+    for_answers = (
         _refine(kind, settings.refine, able), _official(kind, settings, able),
-        _select(kind, settings.select, able), _views(kind, settings.views, able), _prompt(kind, settings.prompt, able),
-    ):  # fmt: skip
+        _select(kind, settings.select, able), _prompt(kind, settings.prompt, able),
+    )  # fmt: skip
+    own = {"answer": for_answers, "ocr": (_reads(kind, able),), "label": _finds(kind, settings, able, for_answers)}[settings.task]
+    for refusal in (*own, _views(kind, settings.views, able)):
         if refusal:
             raise ModelRefused(refusal)
     find_profile(folder, settings.select)
@@ -84,11 +87,44 @@ def _abilities(folder: Path) -> tuple[str, Abilities]:
         raise ModelRefused(f"{file} is no configuration of {kind}: {reason}") from None
 
 
+def ways(settings: JobSettings) -> tuple[bool, bool]:
+    """Whether `label` reads for phrases and whether it asks for their places, with this model.
+
+    Raises:
+        ModelRefused: the folder or its model type.
+    """
+    _, able = _abilities(model_folder(settings.model.name, settings.model.revision))
+    return _reads_for_phrases(settings, able), _locates(settings, able)
+
+
+def _reads_for_phrases(settings: JobSettings, able: Abilities) -> bool:
+    return able.reads and settings.label.find != "locate"
+
+
+def _locates(settings: JobSettings, able: Abilities) -> bool:
+    return able.boxes and settings.label.find != "read"
+
+
+def _reads(kind: str, able: Abilities) -> str | None:
+    return None if able.reads else f"this {kind} reads no pages; expected a model that does"
+
+
+def _finds(kind: str, settings: JobSettings, able: Abilities, for_answers: tuple[str | None, ...]) -> tuple[str | None, ...]:
+    """What is asked of the model beyond reading must be what it can honour, where it is asked at all."""
+    if _locates(settings, able):
+        return for_answers
+    if settings.label.find == "locate":
+        return (f"label.find 'locate' with {kind}; it writes no boxes, expected 'read'",)
+    return _reads(kind, able), _select(kind, settings.select, able), _prompt(kind, settings.prompt, able)
+
+
 def _refine(kind: str, refine: RefineSettings, able: Abilities) -> str | None:
     if refine.method == "none":
         return None
+    if refine.method == "fixed":
+        return _boost(kind, refine, able)
     if refine.method not in able.focus:
-        return f"refine.method {refine.method!r} with {kind}; it can do {_listed(able.focus)} and none"
+        return f"refine.method {refine.method!r} with {kind}; it can do {_listed(able.focus)}, fixed and none"
     if refine.layer is not None and refine.layer >= able.layers:
         return f"refine.layer {refine.layer}; this {kind} has layers 0..{able.layers - 1}"
     if refine.layer is None and able.profiled_layer is None and refine.method != "pure_grad":
@@ -96,6 +132,10 @@ def _refine(kind: str, refine: RefineSettings, able: Abilities) -> str | None:
             f"refine.layer is null and this {kind} revision has no profile; expected a decoder layer, 0..{able.layers - 1}"
             " (about half way up is a fair first choice), or a profile"
         )
+    return _boost(kind, refine, able)
+
+
+def _boost(kind: str, refine: RefineSettings, able: Abilities) -> str | None:
     if refine.boost != 1.0 and not able.boost:
         return f"refine.boost {refine.boost:g} with {kind}; its attention to a region cannot be reweighted, expected 1"
     return None
@@ -145,9 +185,13 @@ def _views(kind: str, views: ViewSettings, able: Abilities) -> str | None:
 def _prompt(kind: str, prompt: PromptSettings, able: Abilities) -> str | None:
     if prompt.question is not None and "{question}" not in prompt.question:
         return f"prompt.question {prompt.question!r} with {kind}; expected a text that holds {{question}}"
-    if prompt.template != "locate" or able.boxes or prompt.question is not None:
+    if prompt.question is not None:
         return None
-    return f"prompt.template 'locate' with {kind}; it writes no boxes, expected short or plain"
+    if prompt.template == "locate" and not able.boxes:
+        return f"prompt.template 'locate' with {kind}; it writes no boxes, expected short or plain"
+    if prompt.template in CLOSELY and not able.worded:
+        return f"prompt.template {prompt.template!r} with this {kind}; its questions have one form, expected short or plain"
+    return None
 
 
 def _listed(names: frozenset[str]) -> str:

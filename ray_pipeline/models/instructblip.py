@@ -31,6 +31,7 @@ from ray_pipeline.models.prefix import EMPTY, Chunk, continue_batch
 from ray_pipeline.models.query_former import Queried, QueryFormer, chained
 from ray_pipeline.models.segment import Segment
 from ray_pipeline.models.square_input import Preprocessing, read_preprocessing, squashed, whole_pixels
+from ray_pipeline.models.templates import CLOSELY
 from ray_pipeline.models.weights import ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box
@@ -38,7 +39,7 @@ from schemas.picture import Box
 VIEWS_PER_TOWER_CALL = 64  # bounds the tower's activations; chunking does not change results
 PUBLISHED_SHAPE, PUBLISHED_LAYER = (32, 6), 15  # decoder layers and connector layers of Vicuna-7B; where ViCrop reads
 PUBLISHED_CONNECTOR = 2
-TEMPLATES = {"short": "Question: {question} Short answer:", "plain": "{question}"}
+TEMPLATES = {"short": "Question: {question} Short answer:", "plain": "{question}"} | CLOSELY
 
 
 class InstructBlip(DecoderFamily):

@@ -4,10 +4,11 @@ Each picture's tokens stand in one run between `<img>` and `</img>`, tiles first
 axis, which a squashed picture keeps (mc_llava 9.6 and 10). Legend: V tiles of a view, the thumbnail last, T tokens.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -19,6 +20,7 @@ from ray_pipeline.models.checkpoint import load_network, load_tokenizer, settled
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.internvl_tiles import TileGrid, TileRule, tile_boxes, tile_footprints, tile_pixels
+from ray_pipeline.models.native_ocr import MARKED, ReadingStyle
 from ray_pipeline.models.segment import Segment, joined
 from ray_pipeline.models.square_input import Preprocessing, processor_settings, read_preprocessing, whole_pixels
 from ray_pipeline.models.templates import ANSWER, LOCATE
@@ -46,6 +48,8 @@ class Turn:
 
 class InternVl(DecoderFamily):
     """A loaded InternVL, answering batches of requests. Implements `contract.Family`."""
+
+    reading: ClassVar[ReadingStyle] = MARKED
 
     def __init__(
         self,
@@ -103,7 +107,8 @@ class InternVl(DecoderFamily):
         focus = getattr(self.model.config, "focus", None) or {}
         return FamilyDefaults(
             self.rule.side_px, focus.get("layer"), focus.get("base_window_px"), focus.get("base_window_share"),
-            focus.get("gate", 1.0), "whole",
+            focus.get("gate", 1.0), "whole", self.rule.side_px * math.isqrt(self.rule.most),
+            TEMPLATES["locate"],
         )  # fmt: skip
 
     def views(self, request: Encode, first_number: int) -> list[View]:

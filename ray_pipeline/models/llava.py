@@ -111,7 +111,7 @@ class Llava(DecoderFamily):
     def defaults(self) -> FamilyDefaults:
         """The base window is the input's side: the smallest crop is shown pixel for pixel, as published."""
         side = self.preprocessing.side_px
-        return FamilyDefaults(side, _official_layer(self.config), float(side), None, 1.0)
+        return FamilyDefaults(side, _official_layer(self.config), float(side), None, 1.0, locate=LOCATE)
 
     def asked(self, prompt: PromptSettings) -> str:
         """The text around a question, within its turn."""

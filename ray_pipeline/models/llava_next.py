@@ -56,7 +56,8 @@ class LlavaNext(Llava):
     @property
     def defaults(self) -> FamilyDefaults:
         """No figures of this family say where to look or how far to zoom."""
-        return FamilyDefaults(self.preprocessing.side_px, None, None, None, 1.0, "whole")
+        reading_px = max(min(pinpoint) for pinpoint in self.config.image_grid_pinpoints)
+        return FamilyDefaults(self.preprocessing.side_px, None, None, None, 1.0, "whole", reading_px)
 
     def asked(self, prompt: PromptSettings) -> str:
         """LLaVA-1.5's texts, but for boxes.

@@ -20,19 +20,22 @@ from ray_pipeline.geometry.footprints import view_footprints
 from ray_pipeline.geometry.placement import Placement
 from ray_pipeline.models.box_text import BoxText, read_locations
 from ray_pipeline.models.checkpoint import load_network, load_tokenizer, on_device, precision
-from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
+from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ReadLines, TextLines, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.decoding import token_log_probability
 from ray_pipeline.models.mc_llava_checkpoint import is_published, load_published
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.multicrop_tokens import coordinates, split_tokens
+from ray_pipeline.models.page_reading import READING_PX, PageReader
 from ray_pipeline.models.segment import Segment
+from ray_pipeline.models.templates import CLOSELY
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
 
 VIEWS_PER_TOWER_CALL = 64  # bounds the tower's activations; chunking does not change results
 LOCATION_TOLERANCE = 10  # bins of 1000: a location's probability is the mass within 1 % of the axis
 LOCATIONS = 1000
+LOCATE = "Where is the {question}?"  # of the questions that the embedded model knows, the one for things of any kind
 
 
 @dataclass(frozen=True)
@@ -52,8 +55,9 @@ class McLlava(DecoderFamily):
         tokenizer: PreTrainedTokenizerBase,
         views: ViewSettings = ViewSettings(),
         prompt: PromptSettings = PromptSettings(),
+        pages: PageReader | None = None,
     ) -> None:
-        self.model, self.settings, self.prompt = model.eval().requires_grad_(False), views, prompt
+        self.model, self.settings, self.prompt, self.pages = model.eval().requires_grad_(False), views, prompt, pages
         language = model.language_model
         super().__init__(language.model, language.lm_head, tokenizer, frozenset())
         config = model.config
@@ -72,15 +76,16 @@ class McLlava(DecoderFamily):
             network = on_device(load_published(folder, precision(model)), model)
         else:
             network = load_network(McLlavaForConditionalGeneration, folder, model)
-        return cls(network, load_tokenizer(folder), views, prompt)
+        return cls(network, load_tokenizer(folder), views, prompt, PageReader.load(folder))
 
     @staticmethod
     def abilities(config: dict[str, Any]) -> Abilities:
         """What a folder's config.json says that this model can honour."""
+        embedded = "<zoom>" in str((config.get("prompt") or {}).get("zoom", ""))
         return Abilities(
             layers=int(config.get("text_config", {}).get("num_hidden_layers", 32)),
             focus=frozenset({"rel_att", "grad_att", "pure_grad", "auto"}),
-            boxes="<zoom>" in str((config.get("prompt") or {}).get("zoom", "")),  # the published card documents no boxes
+            boxes=embedded,  # the published card documents no boxes
             crops=True,
             budget=True,
             fits=frozenset({"squash"}),
@@ -88,6 +93,7 @@ class McLlava(DecoderFamily):
             official=_plain_grid(config),
             boost=True,
             profiled_layer=(config.get("focus") or {}).get("layer"),
+            worded=not embedded,  # it knows its own questions alone
         )
 
     @property
@@ -95,8 +101,13 @@ class McLlava(DecoderFamily):
         focus = self.model.config.focus
         return FamilyDefaults(
             self.input_px, focus.get("layer"), focus.get("base_window_px"), focus.get("base_window_share"),
-            focus.get("gate", 1.0),
+            focus.get("gate", 1.0), reading_px=READING_PX if self.pages else None,
+            locate=LOCATE,
         )  # fmt: skip
+
+    def read_lines(self, requests: Sequence[ReadLines]) -> list[TextLines]:
+        """With the networks of its own where the folder has them, else as every family."""
+        return super().read_lines(requests) if self.pages is None else [self.pages.read(request) for request in requests]
 
     def views(self, request: Encode, first_number: int) -> list[View]:
         """Every box squashed to the input; the budget of tokens is split over the views of one request."""
@@ -131,8 +142,12 @@ class McLlava(DecoderFamily):
 
     def question_ids(self, question: str) -> list[int]:
         """The question in its template, within the chat markers of config.json."""
-        after = self.model.config.prompt["after"].replace("{question}", self.prompt.question or "{question}")
+        after = self.model.config.prompt["after"].replace("{question}", self._asked())
         return self.text.behind("", after, question)
+
+    def _asked(self) -> str:
+        """As published, a question stands alone, unless it is worded for small things."""
+        return self.prompt.question or CLOSELY.get(self.prompt.template, "{question}")
 
     def gradient_views(self, view: View, norms_Q: Tensor) -> list[ViewGradient]:
         """The squashed view itself is the frame."""

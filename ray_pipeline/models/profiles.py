@@ -5,17 +5,19 @@ from pathlib import Path
 
 from pydantic import ValidationError
 
-from ray_pipeline.models.weights import ModelRefused, model_digests
+from ray_pipeline.models.weights import LINE_FINDER, LINE_READER, ModelRefused, model_digests
 from schemas.methods import SelectSettings
 from schemas.profile import HeadProfile
 
 PROFILE, REGRESSOR = "profile.json", "iou_regressor.safetensors"
+NOT_THE_MODEL = frozenset({REGRESSOR, LINE_FINDER, LINE_READER})  # safetensors that no answer's attention comes from
 READS_HEADS = ("acs_free", "inside_mass")
 
 
 def weights_digest(folder: Path) -> str:
-    """What a profile calls its model: sha256 over the digests of the weights, by name; a regressor is none of them."""
-    own = {name: digest for name, digest in model_digests(folder).items() if name.endswith(".safetensors") and name != REGRESSOR}
+    """What a profile calls its model: sha256 over the digests of the weights, by name, without NOT_THE_MODEL."""
+    digests = model_digests(folder)
+    own = {name: digest for name, digest in digests.items() if name.endswith(".safetensors") and name not in NOT_THE_MODEL}
     return hashlib.sha256("\n".join(f"{name} {digest}" for name, digest in sorted(own.items())).encode()).hexdigest()
 
 

@@ -8,6 +8,8 @@ from collections.abc import Sequence
 
 from transformers import PreTrainedTokenizerBase
 
+BLOCK, CONTEXT = 64, 8  # tokens whose lengths are found together, and tokens before them that may change how they are spelt
+
 
 class PromptText:
     """A tokeniser as prompts need it."""
@@ -56,8 +58,23 @@ class PromptText:
 
     def spelled(self, ids: Sequence[int]) -> tuple[str, list[int]]:
         """The text of ids, special tokens included, and where in it each token begins."""
-        texts = [self._decoded(ids[:k]) for k in range(len(ids) + 1)]
-        return texts[-1], [min(len(text), len(texts[-1])) for text in texts[:-1]]
+        text, lengths = self._decoded(ids), [0]
+        for start in range(0, len(ids), BLOCK):
+            lengths += self._lengths(ids, start, min(start + BLOCK, len(ids)), lengths[-1])
+        return text, [min(length, len(text)) for length in lengths[:-1]]
+
+    def _lengths(self, ids: Sequence[int], start: int, stop: int, known: int) -> list[int]:
+        """Lengths of the texts of ids[:k] for start < k <= stop; `known` is that of ids[:start].
+
+        Only a few tokens are decoded for each, or a page's text would take the square of its length. Where that does not
+        come to the length of the whole, all are.
+        """
+        first = max(0, start - CONTEXT)
+        before = known - len(self._decoded(ids[first:start]))
+        lengths = [before + len(self._decoded(ids[first:k])) for k in range(start + 1, stop + 1)]
+        if first and lengths[-1] != len(self._decoded(ids[:stop])):
+            return [len(self._decoded(ids[:k])) for k in range(start + 1, stop + 1)]
+        return lengths
 
     def _decoded(self, ids: Sequence[int]) -> str:
         return str(self.tokenizer.decode(list(ids), skip_special_tokens=False, clean_up_tokenization_spaces=False))

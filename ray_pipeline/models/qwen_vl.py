@@ -7,10 +7,11 @@ the picture as first shown, or of the last crop once one was shown.
 """
 
 import json
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 import torch
 from torch import Tensor
@@ -27,6 +28,7 @@ from ray_pipeline.models.box_text import BoxText, read_json_boxes
 from ray_pipeline.models.checkpoint import all_end_ids, load_network, load_tokenizer
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
+from ray_pipeline.models.native_ocr import JSON, ReadingStyle
 from ray_pipeline.models.qwen_pixels import (
     QWEN2_5_VL,
     QWEN3_VL,
@@ -51,6 +53,7 @@ OFFICIAL_INPUT_PX = 448  # 256 x 28 x 28 px at most were shown for the published
 OFFICIAL_WINDOW_PX = 224
 OFFICIAL_LAYERS = {("qwen2_5_vl", 36, 2048): 22}  # Qwen2.5-VL-3B; layers of other revisions must be chosen on data
 ZOOM_PX = 448  # a published 224 px crop is 64 tokens: enlarged, it is 256
+READING_PX = 1024  # of a side, read as one view: what such a page holds, an answer of some thousand tokens can say
 PATCHES_PER_TOWER_CALL = 32_768  # bounds the tower's activations; chunking does not change results
 TEMPLATES = ANSWER | {"locate": "{question} Report bbox coordinates in JSON format."}
 
@@ -78,6 +81,7 @@ class QwenVl(DecoderFamily):
     """A loaded Qwen2.5-VL or Qwen3-VL, answering batches of requests. Implements `contract.Family`."""
 
     axes = 3
+    reading: ClassVar[ReadingStyle] = JSON
 
     def __init__(
         self,
@@ -149,7 +153,8 @@ class QwenVl(DecoderFamily):
     def defaults(self) -> FamilyDefaults:
         config = self.network.config
         layer = self.abilities(config.to_dict()).profiled_layer
-        return FamilyDefaults(OFFICIAL_INPUT_PX, layer, OFFICIAL_WINDOW_PX, None, 1.0, "whole")
+        reading_px = min(READING_PX, math.isqrt(self.rule.most_area_px))
+        return FamilyDefaults(OFFICIAL_INPUT_PX, layer, OFFICIAL_WINDOW_PX, None, 1.0, "whole", reading_px, TEMPLATES["locate"])
 
     def views(self, request: Encode, first_number: int) -> list[View]:
         """Every box at its own resolution within the limits; crops behind a prefix are enlarged."""

@@ -14,6 +14,7 @@ from ray_pipeline.models.gate import SUFFIXES, FileRefused, refuse_unsafe_files
 from ray_pipeline.scrubbing import scrubbed
 
 EMBEDDED = Path(__file__).parent / "embedded"
+LINE_FINDER, LINE_READER = "line_finder.safetensors", "line_reader.safetensors"  # networks of their own that read pages
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
 
@@ -42,6 +43,9 @@ def model_folder(name: str, revision: str | None = None) -> Path:
         raise ModelRefused(f"model {name!r}: {refusal}") from None
     if "config.json" not in names or not any(file.endswith(".safetensors") for file in names):
         raise ModelRefused(f"model {name!r}: has {names[:6]}; expected config.json and at least one *.safetensors")
+    if (LINE_FINDER in names) != (LINE_READER in names):
+        there, missing = (LINE_FINDER, LINE_READER) if LINE_FINDER in names else (LINE_READER, LINE_FINDER)
+        raise ModelRefused(f"model {name!r}: has {there} but no {missing}; expected both, or neither")
     return folder
 
 

@@ -32,6 +32,10 @@ MEASURES = {
     "line_f1": Measure("line F1", "boxes paired one to one with reference boxes at an overlap of 0.5"),
     "line_precision": Measure("line prec.", "share of the boxes given that have a reference box"),
     "line_recall": Measure("line recall", "share of the reference boxes that have a box"),
+    "phrase_acc_50": Measure("Acc@0.5", "share of the phrases there whose surest box overlaps a reference box by half"),
+    "label_f1": Measure("label F1", "boxes paired one to one with reference boxes of the same phrase at an overlap of 0.5"),
+    "label_precision": Measure("label prec.", "share of the boxes given that have a reference box of their phrase"),
+    "label_recall": Measure("label recall", "share of the reference boxes that have a box of their phrase"),
     "crop_inside": Measure("in crop", "share of the true box inside the crop"),
     "crop_holds": Measure("held", "95 % or more of the true box lie inside the crop", binary=True),
     "crop_chance": Measure("by chance", "the same share, mean over every place a box of that size could have"),
@@ -45,6 +49,7 @@ MEASURES = {
 TABLES = {  # the columns of the tables of a task
     "answer": ("anls", "vqa_accuracy", "exact_match", "cer", "box_given", "acc_50", "mean_iou"),
     "ocr": ("word_f1", "word_precision", "word_recall", "cer", "wer", "line_f1", "line_precision", "line_recall"),
+    "label": ("phrase_acc_50", "label_f1", "label_precision", "label_recall"),
 }
 STUDIES = {
     "looking": ("crop_inside", "crop_holds", "crop_chance", "crop_ratio", "crop_area"),

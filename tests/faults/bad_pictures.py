@@ -4,6 +4,7 @@
 """
 
 import random
+import zlib
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from functools import cache
@@ -14,6 +15,7 @@ from PIL import Image
 from schemas.status import Status
 from tests.faults import bad_frames as frames
 from tests.ray_pipeline.intake import hostile_images as hostile
+from tests.stand_ins import made_documents as made
 
 OK, CORRUPT, LARGE, UNSUPPORTED = Status.OK, Status.DECODE_CORRUPT, Status.DECODE_TOO_LARGE, Status.DECODE_UNSUPPORTED
 KINDS = ("JPEG", "PNG", "WEBP", "TIFF", "BMP", "GIF", "JPEG2000", "AVIF", "PPM")
@@ -32,7 +34,8 @@ class BadPicture:
 
 def bad_pictures(seed: int = 0) -> Iterator[BadPicture]:
     """All of them; the seed moves the flipped bytes. None takes a decoder more than a second or two."""
-    for group in (_headers, _bombs, _many_frames, _nothing, _dressed, _odd_tiffs, _odd_colours, _odd_profiles, _odd_exif):
+    groups = (_headers, _bombs, _many_frames, _nothing, _dressed, _odd_tiffs, _odd_pdfs, _odd_colours, _odd_profiles, _odd_exif)
+    for group in groups:
         for name, data, statuses in group():
             yield BadPicture(name, data, frozenset(statuses))
     for name, data in _cuts():  # layers make a cut JPEG 2000 a coarser picture
@@ -128,6 +131,29 @@ def _odd_tiffs() -> Items:
     yield "tiff, strip outside the file", hostile.tiff_pages([(300, 300)]), {CORRUPT}
     for name, data in frames.broken_tiffs():
         yield f"tiff, {name}", data, {OK, CORRUPT, LARGE, UNSUPPORTED}
+
+
+def _odd_pdfs() -> Items:
+    sheet, zeros = made.PdfSheet(), zlib.compress(bytes(1 << 28), 9)
+    yield "pdf", made.pdf([sheet]), {OK}
+    yield "pdf, encrypted", made.encrypted_pdf(), {UNSUPPORTED}
+    yield "pdf, only its name", b"%PDF-1.7\n", {CORRUPT}
+    yield "pdf, noise", b"%PDF-1.7\n" + random.Random(2).randbytes(5000), {CORRUPT}
+    yield "pdf, a page of 14,400 points", made.pdf([made.PdfSheet(14_400, 14_400)]), {LARGE}
+    yield "pdf, a page of 10^30 points", made.pdf([made.PdfSheet(1e30, 1e30)]), {OK, LARGE, CORRUPT}
+    yield "pdf, 100,000 pages claimed", made.pdf([sheet]).replace(b"/Count 1", b"/Count 100000"), {LARGE, OK}
+    yield "pdf, a tree that is its own branch", made.pdf([sheet]).replace(b"/Kids[4 0 R]", b"/Kids[2 0 R]"), {CORRUPT}
+    bomb = b"<</Type/XObject/Subtype/Image/Width 16384/Height 16384/ColorSpace/DeviceGray/BitsPerComponent 8"
+    bomb += b"/Filter/FlateDecode/Length %d>>stream\n%s\nendstream" % (len(zeros), zeros)
+    shown = made.PdfSheet(more=b"100 0 0 100 0 0 cm /X Do", entries=b"/Resources<</XObject<</X 4 0 R>>>>")
+    yield "pdf, a picture of 256 MiB", made.pdf([shown], objects=[bomb]), {OK, LARGE, Status.DECODE_CRASH}
+    loop = b"<</Type/XObject/Subtype/Form/BBox[0 0 9 9]/Resources<</XObject<</X 4 0 R>>>>/Length 5>>stream\n/X Do\nendstream"
+    looped = made.PdfSheet(more=b"/X Do", entries=b"/Resources<</XObject<</X 4 0 R>>>>")
+    yield "pdf, a form that shows itself", made.pdf([looped], objects=[loop]), {OK}
+    yield "pdf, 200,000 open brackets", made.pdf([made.PdfSheet(more=b"[" * 200_000)]), {OK}
+    whole = made.pdf([sheet] * 3)
+    for tenth, piece in enumerate(hostile.cuts(whole), 1):
+        yield f"pdf cut at {10 * tenth} %", piece, {OK, CORRUPT}
 
 
 def _odd_colours() -> Items:

@@ -61,7 +61,7 @@ def asked_of(error: Exception) -> None:
     def talk() -> Generator[Encode, None, None]:
         yield object.__new__(Encode)
 
-    calls = ("encode", "read_attention", "read_gradient", "read_pixel_gradient", "generate", "sample")
+    calls = ("encode", "read_attention", "read_gradient", "read_pixel_gradient", "generate", "sample", "read_lines")
     end = converse(SimpleNamespace(**dict.fromkeys(calls, fail)), {0: talk()})[0]  # type: ignore[arg-type]
     if isinstance(end, RowFailure):
         raise end

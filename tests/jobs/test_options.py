@@ -135,6 +135,35 @@ def test_missing_file(tmp_path: Path) -> None:
     assert refusal("--config", str(tmp_path)).endswith("Is a directory")
 
 
+def test_the_task_is_the_commands_alone(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("task: ocr\n")
+    assert refusal("--config", str(config)).startswith(f"unknown setting task (from {config})")
+    assert refusal("--set", "task=ocr").startswith("unknown setting task (from --set)")
+    assert refusal(FOVEA_TASK="ocr").startswith("unknown environment variable FOVEA_TASK")
+    assert (settings().task, resolve(parsed(*NEEDED), {}, "ocr").task) == ("answer", "ocr")
+    assert "task" not in config_schema()["properties"]
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "named"),
+    [
+        ("prompt.template", "locate", "prompt"), ("prompt.question", "{question}?", "prompt"), ("refine.layer", "3", "refine"),
+        ("select.method", "medoid", "select"), ("fusion.scales", "[2]", "fusion"), ("views.max_crops", "4", "views.max_crops"),
+    ],
+)  # fmt: skip
+def test_settings_for_answers_are_refused_where_pages_are_read(key: str, value: str, named: str) -> None:
+    options = parsed(*NEEDED, "--set", f"{key}={value}")
+    assert resolve(options, {}) != settings()
+    with pytest.raises(SettingsRefused, match=f"^{named} is for answers: pages are read as the settings of `ocr` say"):
+        resolve(options, {}, "ocr")
+
+
+def test_settings_that_do_not_go_together_are_one_line() -> None:
+    said = refusal("--set", "refine.mode=official", "--set", "refine.method=auto")
+    assert said.startswith("refine.mode 'official' with method 'auto'")
+
+
 def test_empty_file_and_empty_group_are_defaults(tmp_path: Path) -> None:
     config = tmp_path / "run.yaml"
     for text in ("", "run:\n", "# nothing\n"):

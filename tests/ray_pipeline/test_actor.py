@@ -8,8 +8,10 @@ from ray_pipeline.actor import Actor, Asked
 from ray_pipeline.models.contract import Encode, VisualTokens
 from ray_pipeline.perceiver import Seen
 from schemas.job import JobSettings
+from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Picture
 from tests.stand_ins.planted_model import PlantedModel
+from tests.stand_ins.reading_model import ReadingModel, drawn
 
 
 class Counting(PlantedModel):
@@ -41,11 +43,27 @@ def test_a_strict_run_shows_the_model_one_row_at_a_time(strict: bool, calls: lis
     assert model.calls == calls and all(isinstance(one, Seen) for one in ended.values()) and set(ended) == set(range(6))
 
 
+def test_pages_are_read_without_questions_and_with_the_familys_own_words() -> None:
+    loaded: list[PromptSettings] = []
+
+    def load(model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> ReadingModel:
+        loaded.append(prompt)
+        return ReadingModel()
+
+    settings = JobSettings.model_validate({"manifest": "m", "output": "o", "task": "ocr", "ocr": {"max_rereads": 0}})
+    pages = {k: Asked(drawn(200, 100, [(10, 10, f"page {k}")])) for k in range(3)}
+    ended = Actor(settings, load).answer(pages)  # type: ignore[arg-type]
+    assert {k: seen.perception.answer for k, seen in ended.items() if isinstance(seen, Seen)} == {
+        k: f"page {k}" for k in range(3)
+    }
+    assert loaded == [PromptSettings(template="plain")]
+
+
 def test_calls_shrink_when_memory_runs_out_and_grow_again_one_by_one() -> None:
     model = Counting(3)
     actor = actor_of(model, batch=8)
     assert all(isinstance(one, Seen) for one in actor.answer(rows(8)).values())
-    assert model.calls == [8, 4, 2, 2, 4, 2, 2], "halved until it fits"
+    assert model.calls == [8, 4, 2, 2, 3, 1], "halved until it fits, then what has been learned plus one"
     model.calls.clear()
     model.most = 99  # somebody else's memory came free
     for _ in range(4):

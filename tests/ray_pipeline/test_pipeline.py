@@ -10,7 +10,8 @@ from ray.exceptions import RayError
 
 import ray_pipeline.pipeline as pipeline
 from jobs.run import TooManyErrors, _refuse_errors
-from ray_pipeline.worker import PartOutcome
+from ray_pipeline.worker import FURTHER, PartOutcome
+from schemas.job import JobSettings
 
 
 def test_a_part_told_again_counts_once() -> None:
@@ -76,24 +77,30 @@ def test_what_ray_says_last_is_passed_on_and_the_rest_left_out(monkeypatch: pyte
         watched(Given([], ZeroDivisionError()), {}, monkeypatch, 60.0)
 
 
-SHARES = [  # failed of 200 rows, limit, whether the run goes on
-    (0, 0.0, True),
-    (1, 0.0, False),
-    (20, 0.1, True),
-    (21, 0.1, False),
-    (200, 1.0, True),
+SHARES = [  # task, failed of 200 rows, limit, whether the run goes on
+    ("answer", 0, 0.0, True),
+    ("answer", 1, 0.0, False),
+    ("answer", 20, 0.1, True),
+    ("answer", 21, 0.1, False),
+    ("answer", 200, 1.0, True),
+    ("ocr", 0, 0.0, True),
+    ("ocr", 1, 0.0, False),
+    ("ocr", 100, 0.1, True),  # each row may be a document of 5 pages
+    ("ocr", 101, 0.1, False),
 ]
 
 
-@pytest.mark.parametrize(("failed", "share", "goes_on"), SHARES)
-def test_a_run_that_can_only_end_over_its_limit_is_stopped(failed: int, share: float, goes_on: bool) -> None:
+@pytest.mark.parametrize(("task", "failed", "share", "goes_on"), SHARES)
+def test_a_run_that_can_only_end_over_its_limit_is_stopped(task: str, failed: int, share: float, goes_on: bool) -> None:
+    chosen = {"task": task, "run": {"max_error_share": share}, "fetch": {"max_pages": 5}}
+
     class Facts:
-        settings = type("S", (), {"run": type("R", (), {"max_error_share": share})})
+        settings = JobSettings.model_validate({"manifest": "m", "output": "o"} | chosen)
         manifest = type("M", (), {"rows": 200})
 
-    counts = {"ok": 30, "fetch_failed": failed}
+    counts = {"ok": 30, "fetch_failed": failed, FURTHER: 700}
     if goes_on:
         _refuse_errors(Facts, counts)  # type: ignore[arg-type]
         return
-    with pytest.raises(TooManyErrors, match=f"{failed} of 200 rows have failed"):
+    with pytest.raises(TooManyErrors, match=f"{failed} of {200 if task == 'answer' else 1000} rows have failed"):
         _refuse_errors(Facts, counts)  # type: ignore[arg-type]

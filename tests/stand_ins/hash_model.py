@@ -14,13 +14,22 @@ from collections.abc import Sequence
 import torch
 
 from ray_pipeline.geometry.footprints import view_footprints
-from ray_pipeline.models.contract import Encode, FamilyDefaults, Generate, Generation, VisualTokens
+from ray_pipeline.models.contract import (
+    Encode,
+    FamilyDefaults,
+    Generate,
+    Generation,
+    ReadLines,
+    TextLine,
+    TextLines,
+    VisualTokens,
+)
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
 
 
 class HashModel:
-    """Implements what `refine.method=none` with greedy answers asks of `contract.Family`."""
+    """Implements what `refine.method=none` with greedy answers, or reading a page, asks of `contract.Family`."""
 
     defaults = FamilyDefaults(64, 0, None, 0.2, 1.0)
 
@@ -42,6 +51,12 @@ class HashModel:
             misbehave(request.question, len(requests))
         time.sleep(self.delay_s * len(requests))
         return [answered(request.tokens.picture) for request in requests]
+
+    def read_lines(self, requests: Sequence[ReadLines]) -> list[TextLines]:
+        for request in requests:
+            self._note(request.picture.sha256)
+        time.sleep(self.delay_s * len(requests))
+        return [read(request) for request in requests]
 
     def _note(self, question: str) -> None:
         if self.ledger is None:
@@ -83,6 +98,15 @@ def answered(picture: Picture) -> Generation:
         picture.width * (x + w) / 1024, picture.height * (y + h) / 1024,
     )  # fmt: skip
     return Generation(digest.hexdigest()[:16], digest.hexdigest()[:16], -0.1, box, -0.2, 2, True)
+
+
+def read(request: ReadLines) -> TextLines:
+    """The digest of a region's pixels as its one line, across its middle."""
+    x0, y0, x1, y1 = (round(edge) for edge in request.box_px)
+    digest = hashlib.sha256(request.picture.pixels_YX3[y0:y1, x0:x1].tobytes()).hexdigest()
+    middle, high = (y0 + y1) / 2, (y1 - y0) / 8
+    box: Box = (x0 + (x1 - x0) / 8, middle - high, x1 - (x1 - x0) / 8, middle + high)
+    return TextLines((TextLine(box, digest[:16], -0.1),), 1, True)
 
 
 def load_hash(model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> HashModel:

@@ -24,9 +24,11 @@ from ray_pipeline.models.contract import (
     PixelGradients,
     ReadAttention,
     ReadGradient,
+    ReadLines,
     ReadPixelGradient,
     Sample,
     Samples,
+    TextLines,
     ViewGradient,
     VisualTokens,
 )  # fmt: skip
@@ -110,6 +112,9 @@ class PlantedModel:
 
     def sample(self, requests: Sequence[Sample]) -> list[Samples]:
         return [Samples(tuple(candidate(request, k) for k in range(request.sampling.count))) for request in requests]
+
+    def read_lines(self, requests: Sequence[ReadLines]) -> list[TextLines]:
+        raise ValueError("magenta is no text; expected questions")
 
 
 def whole(tokens: VisualTokens) -> PlantedState:

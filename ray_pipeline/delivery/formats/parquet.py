@@ -2,14 +2,21 @@
 
 Every choice that could vary is written down: schema, format version, codec and level, encodings, one row group. What
 remains is the version of Arrow, which stands in the file's footer and in run.json.
+
+A file in which documents were taken apart says in its metadata, under `fovea.pages`, how many pages each has: a JSON object
+from the number of the manifest row to the count, for those with more than one. So it can be seen that none is missing.
 """
 
+import json
+from collections.abc import Mapping
 from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from schemas.result import RESULT_COLUMNS
+
+PAGES_KEY = b"fovea.pages"
 
 
 def results_schema(passthrough_schema: pa.Schema) -> pa.Schema:
@@ -25,8 +32,8 @@ def results_schema(passthrough_schema: pa.Schema) -> pa.Schema:
     return pa.schema([*RESULT_COLUMNS, *(field.remove_metadata() for field in passthrough_schema)])
 
 
-def results_bytes(rows: list[dict[str, Any]], passthrough_schema: pa.Schema) -> bytes:
-    """The file's bytes, rows in the given order.
+def results_bytes(rows: list[dict[str, Any]], passthrough_schema: pa.Schema, pages: Mapping[int, int] | None = None) -> bytes:
+    """The file's bytes, rows in the given order. `pages`: how many each document has, by the number of its manifest row.
 
     Raises:
         ValueError: a row lacks a column, has one too many, or a value that its column cannot hold.
@@ -40,7 +47,8 @@ def results_bytes(rows: list[dict[str, Any]], passthrough_schema: pa.Schema) -> 
     table.validate(full=True)
     if table.num_rows != len(rows):
         raise ValueError(f"{table.num_rows} rows in the table for {len(rows)} results")
-    return _bytes(table)
+    several = {str(number): count for number, count in sorted((pages or {}).items()) if count > 1}
+    return _bytes(table.replace_schema_metadata({PAGES_KEY: json.dumps(several)} if several else None))
 
 
 def results_rows(data: bytes) -> list[dict[str, Any]]:

@@ -101,7 +101,6 @@ def dressed_as_jpeg() -> dict[str, bytes]:
         "json": json.dumps({"error": "not found"}).encode(),
         "svg": b"<svg xmlns='http://www.w3.org/2000/svg' width='9' height='9'/>",
         "eps": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n",
-        "pdf": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
         "wmf": b"\xd7\xcd\xc6\x9a" + bytes(40),
         "psd": b"8BPS\0\1" + bytes(60),
         "zip": buffer.getvalue(),

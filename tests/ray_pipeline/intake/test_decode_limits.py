@@ -75,6 +75,7 @@ CORRUPT = {
     "tiff without pixels": hostile.tiff_pages([(20, 20)]),
     "webp header": hostile.webp_header(20, 20),
     "two palettes cut": hostile.gif_header(20, 20)[:20],
+    "pdf without pages": b"%PDF-1.7\n1 0 obj\n<<>>\nendobj\n",
     "text": b"BMW is not a bitmap, but it begins like one",
     "avif brand": b"\0\0\0\x1cftypavif" + bytes(60),
     "jpeg 2000 magic": b"\0\0\0\x0cjP  \r\n\x87\n" + bytes(60),
@@ -94,7 +95,9 @@ def test_unsupported(decoder: Decoder, name: str) -> None:
     assert status == Status.DECODE_UNSUPPORTED, message
 
 
-@pytest.mark.parametrize(("name", "word"), [("html", "HTML"), ("json", "JSON"), ("svg", "SVG"), ("pdf", "PDF"), ("zip", "ZIP")])
+@pytest.mark.parametrize(
+    ("name", "word"), [("html", "HTML"), ("json", "JSON"), ("svg", "SVG"), ("eps", "PostScript"), ("zip", "ZIP")]
+)
 def test_unsupported_says_what_it_looks_like(decoder: Decoder, name: str, word: str) -> None:
     assert word in outcome(decoder, hostile.dressed_as_jpeg()[name])[1]
 
@@ -113,7 +116,7 @@ def test_cut_files_are_corrupt(decoder: Decoder, kind: str) -> None:
 @seed(20261121)
 @settings(max_examples=150, deadline=None, database=None, suppress_health_check=list(HealthCheck))
 @given(
-    kind=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "GIF", "JPEG2000", "AVIF"]),
+    kind=st.sampled_from(["JPEG", "PNG", "WEBP", "TIFF", "GIF", "JPEG2000", "AVIF", "PDF"]),
     flips=st.lists(st.tuples(st.floats(0, 1, exclude_max=True), st.integers(1, 255)), min_size=1, max_size=12),
 )
 def test_flipped_bytes_end_as_a_status_and_spare_the_next_file(

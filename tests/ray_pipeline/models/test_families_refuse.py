@@ -2,12 +2,14 @@
 
 import json
 import os
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from ray_pipeline.models.families import FAMILIES, check_family, load_family
+from ray_pipeline.models.qwen_vl import QwenVl
 from ray_pipeline.models.weights import ModelRefused
 from schemas.job import JobSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
@@ -69,6 +71,7 @@ TABLE = [
     *per(NO_BOXES, {"select": {"method": "acs_free"}}, "select.method 'acs_free'", "no boxes", "'greedy'"),
     *per(NO_BOXES, {"select": {"method": "random"}}, "select.method 'random'", "no boxes"),
     *per(NO_BOXES, {"prompt": {"template": "locate"}}, "prompt.template 'locate'", "short or plain"),
+    *per(("embedded",), {"prompt": {"template": "closely"}}, "prompt.template 'closely'", "one form", "short or plain"),
     *per((*NAMES, "embedded"), {"prompt": {"question": "Look!"}}, "prompt.question 'Look!'", "{question}"),
 ]  # fmt: skip
 
@@ -85,7 +88,9 @@ def test_a_setting_that_cannot_be_honoured(
 HONOURED = [
     *[pytest.param(name, {"refine": {"method": method}}, id=f"{name}-{method}")
       for name in (*NAMES, "embedded") for method in ("rel_att", "grad_att", "pure_grad", "auto", "none")],
+    *per((*NAMES, "embedded"), {"refine": {"method": "fixed", "regions_unit": [[0, 0, 0.5, 1]], "layer": None}}),
     *per((*NAMES, "embedded"), {"prompt": {"template": "plain"}}),
+    *per(NAMES, {"prompt": {"template": "characters"}}),
     *per((*NAMES, "embedded"), {"prompt": {"template": "locate", "question": "Box of {question}"}}),
     *per((*NAMES, "embedded"), {"model": {"dtype": "bfloat16", "device": "cpu"}}),
     *per((*NAMES, "embedded"), {"refine": {"method": "pure_grad", "layer": None}}),
@@ -107,6 +112,18 @@ def test_a_setting_that_can(folders: dict[str, Path], name: str, sections: dict[
     sections = json.loads(json.dumps(sections))
     sections["model"] = sections.get("model", {}) | {"name": str(folders[name])}
     assert check_family(settings(folders[name], **sections)) == folders[name]
+
+
+def test_what_reads_no_pages_is_refused_where_pages_are_read(folders: dict[str, Path], monkeypatch: pytest.MonkeyPatch) -> None:
+    """And what only answers need is not asked for: this model has no layer to look at."""
+    folder = folders["qwen3_vl"]
+    pages = JobSettings.model_validate({"manifest": "m", "output": "o", "model": {"name": str(folder)}, "task": "ocr"})
+    assert check_family(pages) == folder
+    able = QwenVl.abilities(json.loads((folder / "config.json").read_bytes()))
+    monkeypatch.setattr(QwenVl, "abilities", lambda config: replace(able, reads=False))
+    with pytest.raises(ModelRefused, match="this qwen3_vl reads no pages"):
+        check_family(pages)
+    assert check_family(settings(folder)) == folder
 
 
 @pytest.mark.parametrize("method", ["acs_free", "acs_learned", "inside_mass"])

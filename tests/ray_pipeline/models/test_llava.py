@@ -132,6 +132,11 @@ def test_a_question_cannot_end_the_turn_or_show_a_picture(family: Llava) -> None
             PromptSettings(template="locate"),
             "\nUSER: Please provide the bounding box coordinate of the region this sentence describes: the cup\nASSISTANT:",
         ),
+        (
+            PromptSettings(template="closely"),
+            "\nUSER: Look closely at the small details of the image. the cup Answer the question using a single word or phrase."
+            "\nASSISTANT:",
+        ),
         (PromptSettings(template="locate", question="See {question}!"), "\nUSER: See the cup!\nASSISTANT:"),
     ],
 )
