@@ -18,6 +18,7 @@ from ray_pipeline.intake.parquet_footer import GroupFacts, read_footer
 from ray_pipeline.intake.redaction import redacted, redacted_text
 
 LONGEST_TEXT_BYTES = 1 << 16
+LONGER_TEXT_BYTES = {"references": 1 << 19}  # each may be the true text of a whole page
 MOST_NESTED_VALUES = 1 << 27  # of one column in one row group: 1 GB of numbers, should a single row hold them all
 _BATCH_ROWS = 4096
 _BATCH_TEXT_BYTES = 32 << 20
@@ -194,15 +195,15 @@ def _row_text_bytes(batch: pa.RecordBatch, shown: str) -> int:
     """Bytes of text that a row of this batch may come to; refuses texts that are too long."""
     total = 0
     for name, column in zip(batch.schema.names, batch.columns, strict=True):
-        many = 1
+        many, most = 1, LONGER_TEXT_BYTES.get(name, LONGEST_TEXT_BYTES)
         if is_list_of_text(column.type):
             many, column = pc.max(pc.list_value_length(column)).as_py() or 0, column.flatten()
         values = column.dictionary if pa.types.is_dictionary(column.type) else column
         if not (is_text(values.type) or pa.types.is_binary(values.type)):
             continue
         longest = pc.max(pc.binary_length(values)).as_py() or 0
-        if longest > LONGEST_TEXT_BYTES:
-            raise ManifestRefused(f"{shown}: {longest} bytes in column {name!r}, expected at most {LONGEST_TEXT_BYTES}")
+        if longest > most:
+            raise ManifestRefused(f"{shown}: {longest} bytes in column {name!r}, expected at most {most}")
         total += many * longest
     return total
 

@@ -9,7 +9,7 @@ import torch
 from ray_pipeline.batching import converse
 from ray_pipeline.methods.focus import Focus, nothing_to_zoom, window_px
 from ray_pipeline.methods.importance import repaired
-from ray_pipeline.methods.slots import FOCUS
+from ray_pipeline.methods.slots import FOCUS as EVERY
 from ray_pipeline.methods.vicrop import choose_crops
 from ray_pipeline.models.contract import FamilyDefaults
 from ray_pipeline.perceiver import Plan, Seen, perceive
@@ -18,6 +18,8 @@ from schemas.picture import Box, Picture
 from schemas.status import RowFailure, Status
 from tests.stand_ins.focus_talk import DEFAULTS, holds, refine
 from tests.stand_ins.planted_model import PlantedModel
+
+FOCUS = [name for name in EVERY if name != "fixed"]  # what looks for something
 
 PLACES: list[tuple[int, int, tuple[int, int, int, int]]] = [
     (640, 480, (503, 43, 561, 72)),
