@@ -18,6 +18,12 @@ OLD_NAMES = {  # as classifiers and free texts call them
     "Apache Software License": "Apache-2.0", "BSD License": "BSD-3-Clause", "ISC License (ISCL)": "ISC", "MIT License": "MIT",
     "Mozilla Public License 2.0 (MPL 2.0)": "MPL-2.0", "Python Software Foundation License": "PSF-2.0",
 }  # fmt: skip
+# Whose metadata have no short name: what their licence files say, read by a person, and words by which a change would show.
+IN_FILES = {
+    "faster-coco-eval": ("Apache-2.0", ["Apache License"]),
+    # PDFium's own parts (AGG, FreeType, ICU, libjpeg-turbo, ...) have permissive ones each, which come with it.
+    "pypdfium2": ("BSD-3-Clause OR Apache-2.0", ["Apache License", "Redistribution and use in source and binary forms"]),
+}
 CUDA = re.compile(
     r"nvidia-|cuda-|triton$"
 )  # come with GPU builds of torch, under terms of NVIDIA's own; not part of a CPU install
@@ -48,11 +54,23 @@ def needed() -> dict[str, metadata.Distribution]:
 def licences(one: metadata.Distribution) -> Iterator[str]:
     """By their short names, as far as they have one."""
     known = one.metadata.get("License-Expression")
+    read, words = IN_FILES.get(canonicalize_name(one.name), (None, []))
+    if read and all(any(word in text for text in licence_files(one)) for word in words):
+        known = read
     classifiers = [line.split("::")[-1].strip() for line in one.metadata.get_all("Classifier", []) if line.startswith("License")]
     for text in [known] if known else classifiers or [one.metadata.get("License") or "none"]:
         for part in re.split(r" AND | OR ", text):
             short = part.strip("()").split(" WITH ")[0] if known else part
             yield OLD_NAMES.get(short, short)
+
+
+def licence_files(one: metadata.Distribution) -> list[str]:
+    """Their texts, as installed."""
+    return [
+        file.read_binary().decode(errors="replace")
+        for file in one.files or ()
+        if ".dist-info" in file.parts[0] and "licen" in str(file).lower()
+    ]
 
 
 def test_all_that_is_needed_is_locked_at_its_version() -> None:
