@@ -17,6 +17,8 @@ COMMANDS = {  # name → module (imported when it runs, so that --help is quick)
     "export": ("jobs.export", "results as coco, label-studio, hocr, alto, searchable-pdf, jsonl or csv"),
     "demo": ("jobs.demo", "make pictures with known answers and run everything on them"),
     "train_embedded": ("jobs.train_embedded", "the recipe that made the embedded model"),
+    "train_finder": ("jobs.train_finder", "the recipe that made its line finder"),
+    "train_reader": ("jobs.train_reader", "the recipe that made its line reader"),
 }
 
 

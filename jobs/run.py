@@ -309,8 +309,14 @@ def _metrics(prepared: Prepared, outcomes: list[PartOutcome], started: float) ->
         "model_s": sum(outcome.model_seconds for outcome in outcomes),
         "waiting_for_pictures_s": sum(outcome.waiting_seconds for outcome in outcomes),
         "parts": [outcome.__dict__ for outcome in sorted(outcomes, key=lambda outcome: outcome.part)],
-        **({"plan": compared(prepared.plan, wall, rows)} if prepared.plan else {}),
+        **({"plan": compared(prepared.plan, wall, _manifest_rows(prepared, outcomes))} if prepared.plan else {}),
     }  # fmt: skip
+
+
+def _manifest_rows(prepared: Prepared, outcomes: list[PartOutcome]) -> int:
+    """Rows of the manifest that this run has done: a forecast knows no others, while outcomes count pages."""
+    todo = {part.number: part.rows for part in prepared.missing + prepared.again}
+    return sum(todo[outcome.part] for outcome in outcomes if outcome.committed)
 
 
 def _json_bytes(value: dict[str, Any]) -> bytes:

@@ -31,7 +31,7 @@ class Block:
 class Trial:
     """What one worker did. `load_s` from nothing to a loaded model, `warm_s` for the first block, `work_s` for all the others.
 
-    `results` are short dicts of every result row, the warm-up's too: status, width, height, views, visual tokens, regions.
+    `results` are short dicts of every result row, the warm-up's too: id, status, size in pixels, views, visual tokens.
     """
 
     load_s: float
@@ -93,5 +93,5 @@ def _run(worker: Worker, part: Part, rows: list[ManifestRow]) -> PartOutcome:
 
 
 def _short(row: dict[str, Any]) -> dict[str, Any]:
-    kept = {name: row[name] for name in ("id", "page", "status", "image_width", "image_height", "views", "visual_tokens")}
-    return kept | {"regions": len(row["regions"] or ()), "ok": row["status"] == Status.OK}
+    kept = {name: row[name] for name in ("id", "status", "image_width", "image_height", "views", "visual_tokens")}
+    return kept | {"ok": row["status"] == Status.OK}

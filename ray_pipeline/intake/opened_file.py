@@ -5,6 +5,7 @@ PDF. The further pictures of a JPEG (the other eye, a gain map, a preview) are n
 """
 
 import mmap
+from abc import ABC, abstractmethod
 from collections.abc import Callable
 from contextlib import closing
 from dataclasses import dataclass
@@ -71,19 +72,19 @@ class OpenedFile:
         self._reader.close()
 
 
-class _Reader:
+class _Reader(ABC):
     """One way to hold a file open. `numbered` pages can be asked for, `pages` of them make up the document."""
 
     numbered: int
     pages: int
 
-    def __init__(self, file: memoryview, name: str, limits: PageLimits) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def __init__(self, file: memoryview, name: str, limits: PageLimits) -> None: ...
 
-    def write(self, page: int, target: Write) -> tuple[int, int]:
-        raise NotImplementedError
+    @abstractmethod
+    def write(self, page: int, target: Write) -> tuple[int, int]: ...
 
-    def close(self) -> None:
+    def close(self) -> None:  # noqa: B027  # a default, not a gap
         """Nothing, where memory is all that is held."""
 
 

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
 from ray_pipeline.synthesis.document_texts import random_line, spoken
-from ray_pipeline.synthesis.fonts import font_at
+from ray_pipeline.synthesis.fonts import Font, font_at
 
 Grey = NDArray[np.uint8]
 Ink = NDArray[np.float32]  # rows x columns, 0 = paper, 1 = full ink
@@ -288,13 +288,13 @@ class LineRenderer:
         return both
 
 
-def _draw_text(draw: ImageDraw.ImageDraw, text: str, left: float, baseline: float, face: object, letters: float) -> None:
+def _draw_text(draw: ImageDraw.ImageDraw, text: str, left: float, baseline: float, face: Font, letters: float) -> None:
     if not letters:
-        draw.text((left, baseline), text, fill=255, font=face, anchor="ls")  # type: ignore[arg-type]
+        draw.text((left, baseline), text, fill=255, font=face, anchor="ls")
         return
     for character in text:
-        draw.text((left, baseline), character, fill=255, font=face, anchor="ls")  # type: ignore[arg-type]
-        left += face.getlength(character) + letters  # type: ignore[attr-defined]
+        draw.text((left, baseline), character, fill=255, font=face, anchor="ls")
+        left += face.getlength(character) + letters
 
 
 def _resized(values: Ink, columns: int, rows: int, kind: Image.Resampling) -> Ink:

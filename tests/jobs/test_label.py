@@ -72,4 +72,4 @@ def test_the_example_of_the_help_is_one_that_runs(
     taken: list[object] = []
     monkeypatch.setattr("jobs.run.execute", lambda prepared: taken.append(prepared) or 0)
     assert fovea.main(shlex.split(example)[1:]) == 0
-    assert taken[0].settings.label.phrases == ("invoice number", "total")  # type: ignore[attr-defined]
+    assert taken[0].settings.label.phrases == ("invoice number", "total")

@@ -8,8 +8,9 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import plan
-from jobs.run import RunRefused, prepare
-from ray_pipeline.worker import WorkOrder
+from jobs.run import RunRefused, _metrics, prepare
+from ray_pipeline.intake.manifest import open_manifest
+from ray_pipeline.worker import PartOutcome, WorkOrder
 from schemas.job import JobSettings
 from tests.faults.small_archive import write_small_archive
 from tests.stand_ins.hash_model import load_hash
@@ -79,3 +80,16 @@ def test_a_file_that_is_no_forecast_is_refused(archive: Path, tmp_path: Path, co
     chosen = {"manifest": str(archive), "output": str(tmp_path / "out"), "run": {"plan": str(file)}}
     with pytest.raises(RunRefused, match=r"run\.plan .*expected a file that `fovea plan --to` wrote"):
         prepare(JobSettings.model_validate(chosen), ("question",))
+
+
+def test_a_forecast_is_compared_by_rows_of_the_manifest_not_by_pages(archive: Path, tmp_path: Path) -> None:
+    wall_s = {"likely": 1.0, "low": 0.0, "high": 1e9}
+    planned = {"rows": 40, "wall_s": wall_s, "manifest_sha256": open_manifest(str(archive), None, (), ()).digest}
+    (tmp_path / "plan.json").write_text(json.dumps(planned))
+    run = {"plan": str(tmp_path / "plan.json"), "part_rows": 20}
+    chosen = {"manifest": str(archive), "output": str(tmp_path / "out"), "task": "ocr", "run": run}
+    prepared = prepare(JobSettings.model_validate(chosen), ())
+    whole = [PartOutcome(0, 500, committed=True), PartOutcome(1, 20, committed=True)]  # documents became 500 pages
+    assert _metrics(prepared, whole, 0.0)["plan"]["comparable"]
+    lost = [PartOutcome(0, 500, committed=True), PartOutcome(1, 20, failure="lost")]
+    assert not _metrics(prepared, lost, 0.0)["plan"]["comparable"]

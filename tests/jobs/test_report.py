@@ -62,7 +62,7 @@ def test_a_page_of_a_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> 
     rows = shown(page)
     assert [row["id"] for row in rows] == [f"id-{k}" for k in range(6)] and [row["number"] for row in rows] == list(range(6))
     assert [row["lacking"] for row in rows] == ["none"] * 6 and rows[0]["address"] == "0.png"
-    assert [row["images"]["picture"] is None for row in rows] == [False, False, True, False, False, False]  # type: ignore[index]
+    assert [row["images"]["picture"] is None for row in rows] == [False, False, True, False, False, False]
     assert "everything else" in page.read_text("utf-8") and "<dt>rows: ok</dt><dd>5</dd>" in page.read_text("utf-8")
 
 

@@ -52,7 +52,7 @@ def test_pages_are_read_without_questions_and_with_the_familys_own_words() -> No
 
     settings = JobSettings.model_validate({"manifest": "m", "output": "o", "task": "ocr", "ocr": {"max_rereads": 0}})
     pages = {k: Asked(drawn(200, 100, [(10, 10, f"page {k}")])) for k in range(3)}
-    ended = Actor(settings, load).answer(pages)  # type: ignore[arg-type]
+    ended = Actor(settings, load).answer(pages)
     assert {k: seen.perception.answer for k, seen in ended.items() if isinstance(seen, Seen)} == {
         k: f"page {k}" for k in range(3)
     }

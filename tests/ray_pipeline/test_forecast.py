@@ -10,10 +10,10 @@ from ray_pipeline.forecast import Interval, Work, compared, forecast
 from ray_pipeline.trial import Block, Trial
 
 
-def row(number: int, status: str = "ok", views: int = 2, page: int | None = None) -> dict[str, Any]:
+def row(number: int, status: str = "ok", views: int = 2) -> dict[str, Any]:
     size = {"image_width": 2000, "image_height": 1000} if status == "ok" else {"image_width": None, "image_height": None}
     return {
-        "id": f"r{number}", "page": page, "status": status, "views": views, "visual_tokens": 100 * views, "regions": 0,
+        "id": f"r{number}", "status": status, "views": views, "visual_tokens": 100 * views,
         "ok": status == "ok", **size,
     }  # fmt: skip
 
@@ -53,7 +53,7 @@ def test_what_the_sample_leaves_open_widens_the_interval(paces: list[float], sha
 
 
 def test_pages_statuses_and_views_are_those_of_the_sample() -> None:
-    results = (row(0, page=0), row(0, page=1), row(0, page=2), row(1, "fetch_not_found"), row(2, views=4))
+    results = (row(0), row(0), row(0), row(1, "fetch_not_found"), row(2, views=4))
     found = forecast([trial([0.1] * 3, results=results)], 1.0, Work(10, 5, 1))
     assert found.pages == pytest.approx(5 / 3) and found.sampled == 5
     assert found.statuses == {"fetch_not_found": 1, "ok": 4}

@@ -110,7 +110,7 @@ def test_nothing_stays_open_when_a_part_is_left_in_the_middle(archive: Archive, 
     batches = iter(archive.batches())
     for _ in range(taken):
         next(batches)
-    batches.close()  # type: ignore[attr-defined]
+    batches.close()
     assert archive.open_documents() == 0
 
 

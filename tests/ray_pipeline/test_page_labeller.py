@@ -63,7 +63,7 @@ def picture(lines: Sequence[tuple[int, int, str]] = INVOICE) -> Picture:
 def said(phrases: Sequence[str], ways: Ways, model: PlantedModel, method: str = "none", **changes: object) -> Perception:
     label = LabelSettings.model_validate(changes.pop("label", {}))
     refine = RefineSettings.model_validate({"method": method})
-    plan = Plan(ViewSettings(), refine, PromptSettings(), DEFAULTS, label=label, ways=ways, **changes)  # type: ignore[arg-type]
+    plan = Plan(ViewSettings(), refine, PromptSettings(), DEFAULTS, label=label, ways=ways, **changes)
     seen = converse(model, {0: label_picture(picture(), phrases, plan)})[0]
     assert isinstance(seen, Seen), seen
     return seen.perception

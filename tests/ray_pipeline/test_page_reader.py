@@ -97,7 +97,7 @@ def test_reading_again_has_its_bounds() -> None:
 class Worse(ReadingModel):
     """What it reads alone is surer and lacks most letters."""
 
-    def read_lines(self, requests: list[ReadLines]) -> list[TextLines]:  # type: ignore[override]
+    def read_lines(self, requests: list[ReadLines]) -> list[TextLines]:
         short = TextLines((TextLine((0, 0, 9, 9), "a", -0.001),), 1, True)
         return [short if request.single else self._read(request) for request in requests]
 
@@ -141,7 +141,7 @@ def test_an_empty_page_is_a_page_without_text(shade: int, size: tuple[int, int])
 class Wild(ReadingModel):
     """Boxes beyond the page, numbers that are none, characters that cannot be written."""
 
-    def read_lines(self, requests: list[ReadLines]) -> list[TextLines]:  # type: ignore[override]
+    def read_lines(self, requests: list[ReadLines]) -> list[TextLines]:
         lines = (
             TextLine((-50.0, -3.0, 40.0, 20.0), "beyond", -0.1),
             TextLine((300.0, 0.0, 400.0, 20.0), "elsewhere", -0.1),
@@ -166,7 +166,7 @@ def test_what_a_model_makes_of_a_page_always_becomes_a_row() -> None:
 class Failing(ReadingModel):
     """Cannot read one page, and takes no company with it."""
 
-    def read_lines(self, requests: list[ReadLines]) -> list[TextLines]:  # type: ignore[override]
+    def read_lines(self, requests: list[ReadLines]) -> list[TextLines]:
         if any(request.picture.width == 77 for request in requests):
             raise RuntimeError("planted failure")
         return super().read_lines(requests)

@@ -99,7 +99,7 @@ class Bench:
 
     def run_part(self, number: int) -> PartOutcome:
         part = self.parts[number]
-        self.worker.model.answer = self.answer  # type: ignore[method-assign]
+        self.worker.model.answer = self.answer
         return self.worker.run(part, read_rows(self.manifest, part.first_row, part.rows))
 
     def rows(self) -> list[dict[str, Any]]:

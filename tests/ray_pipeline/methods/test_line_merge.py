@@ -16,11 +16,11 @@ def tiles_read(lines: list[Planted], boxes: tuple[Box, ...]) -> list[ReadTile]:
 
 
 def known(lines: list[Planted]) -> list[tuple[str, tuple[int, ...]]]:
-    return sorted((one.text, tuple(round(edge, 3) for edge in one.box_px)) for one in lines)  # type: ignore[misc]
+    return sorted((one.text, tuple(round(edge, 3) for edge in one.box_px)) for one in lines)
 
 
 def found(lines: tuple[TextLine, ...]) -> list[tuple[str, tuple[int, ...]]]:
-    return sorted((one.text, tuple(round(edge, 3) for edge in one.box_px)) for one in lines)  # type: ignore[misc]
+    return sorted((one.text, tuple(round(edge, 3) for edge in one.box_px)) for one in lines)
 
 
 @settings(max_examples=25, deadline=None)

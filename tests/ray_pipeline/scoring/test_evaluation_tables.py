@@ -13,7 +13,7 @@ def row(number: int, right: float, size: str = "small", before: float | None = N
     earlier = {} if before is None else {"exact_match": Share(before)}
     groups = Groups(f"picture {number // 2}", size, "rel_att", "used")
     fields = dict(id=f"row {number}", page=None, status="ok", groups=groups, scores=scores, before=earlier)
-    return ScoredRow(**(fields | more))  # type: ignore[arg-type]
+    return ScoredRow(**(fields | more))
 
 
 ROWS = [row(k, float(k % 4 == 0), "small", 0.0) for k in range(40)] + [

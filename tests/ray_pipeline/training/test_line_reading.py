@@ -1,11 +1,13 @@
 """Training of the line reader: batches, loss, clock, and a tiny network that learns and continues."""
 
 from pathlib import Path
+from types import ModuleType
 
 import numpy as np
 import pytest
 import torch
 
+from jobs import train_finder, train_reader
 from ray_pipeline.models.line_reader import LineReader, LineReaderConfig, fit_strip
 from ray_pipeline.synthesis.fonts import evaluation_fonts
 from ray_pipeline.synthesis.line_strips import LineRenderer
@@ -87,3 +89,13 @@ def test_accuracy_counts_characters_and_whole_lines(tmp_path: Path) -> None:
     lines = [LineRenderer(evaluation_fonts(), 0).line("Tea 4.00") for _ in range(2)]
     figures = reading_accuracy(LineReader(trainer.mean, TINY), lines)
     assert figures["characters"] <= 1 and figures["whole_lines"] == 0
+
+
+@pytest.mark.parametrize("recipe", [train_finder, train_reader])
+def test_nothing_is_exported_from_a_folder_without_a_training(
+    recipe: ModuleType, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        recipe.main(["--folder", str(tmp_path / "none"), "--export", str(tmp_path / "out.safetensors")])
+    assert ended.value.code == 2 and "no checkpoint.pt" in capsys.readouterr().err
+    assert not list(tmp_path.iterdir())
