@@ -3,22 +3,22 @@
 Boxes are x0, y0, x1, y1 in pixels of the picture.
 """
 
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, replace
-from itertools import islice
-from typing import Any
 
 import numpy as np
 import torch
 
 from ray_pipeline.batching import converse
+from ray_pipeline.calibration import drawing
+from ray_pipeline.calibration.labelled_rows import batches
 from ray_pipeline.geometry import boxes
 from ray_pipeline.geometry.footprints import Footprints
 from ray_pipeline.methods.agreement import oracle
 from ray_pipeline.methods.candidates import gather
 from ray_pipeline.methods.pool import IouRegressor, Pool
 from ray_pipeline.methods.slots import CHOOSE
-from ray_pipeline.models.contract import Encode, Family, Generate, Generation, Sample, Samples, VisualTokens
+from ray_pipeline.models.contract import Encode, Family, Generate, Generation, VisualTokens
 from ray_pipeline.models.families import check_family, load_family
 from ray_pipeline.perceiver import Plan, Seen, perceive
 from ray_pipeline.synthesis.evaluation import Case
@@ -36,9 +36,9 @@ NO_BOX: Box = (0.0, 0.0, 0.0, 0.0)
 class Bench:
     """The model with the plans to compare."""
 
-    def __init__(self, model: ModelSettings, refine: RefineSettings) -> None:
-        check_family(JobSettings(manifest="", output="", model=model, refine=refine))
-        self.family: Family = load_family(model, ViewSettings(), PromptSettings())
+    def __init__(self, model: ModelSettings, refine: RefineSettings, views: ViewSettings = ViewSettings()) -> None:
+        check_family(JobSettings(manifest="", output="", model=model, refine=refine, views=views))
+        self.family: Family = load_family(model, views, PromptSettings())
         self.refine = refine
 
     def plan(self, max_crops: int = 0, **refine: object) -> Plan:
@@ -63,48 +63,43 @@ class Drawn:
     """The answers a run draws for one case before it chooses, with the attention of all `layers` behind each box."""
 
     case: Case
-    width: int
-    height: int
-    footprints: Footprints
-    layers: tuple[int, ...]
-    generations: tuple[Generation, ...]
+    known: drawing.Drawn
+
+    @property
+    def width(self) -> int:
+        return self.known.query.picture.width
+
+    @property
+    def height(self) -> int:
+        return self.known.query.picture.height
+
+    @property
+    def layers(self) -> tuple[int, ...]:
+        return self.known.layers
+
+    @property
+    def generations(self) -> tuple[Generation, ...]:
+        return self.known.generations
+
+    @property
+    def footprints(self) -> Footprints:
+        if self.known.footprints is None:
+            raise ValueError(f"nothing was drawn for seed {self.case.seed}, expected its candidates")
+        return self.known.footprints
 
 
 Pick = Callable[[Drawn], Box]
 
 
-class _Overheard:
-    """A family whose samples are kept, with attention at `layers`; the run itself sees what it asked for."""
-
-    def __init__(self, family: Family, layers: tuple[int, ...]) -> None:
-        self.family, self.layers = family, layers
-        self.heard: list[tuple[Sample, Samples]] = []
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self.family, name)
-
-    def sample(self, requests: Sequence[Sample]) -> list[Samples]:
-        """Every candidate is drawn as if nobody listened; its attention is withheld from the run, which chooses without."""
-        replies = self.family.sample([replace(request, layers=self.layers) for request in requests])
-        self.heard += zip(requests, replies, strict=True)
-        return [Samples(tuple(replace(one, weights_CLHT=None) for one in reply.generations)) for reply in replies]
-
-
 def draw(bench: Bench, some: Iterable[Case], plan: Plan, select: SelectSettings, layers: tuple[int, ...]) -> Iterator[Drawn]:
     """What a run under `plan` draws for each case, once for all selectors: through the same conversation as its answers."""
-    medoid = replace(plan, select=select.model_copy(update={"method": "medoid"}))
-    left = iter(some)
-    while group := list(islice(left, SIDE_BY_SIDE)):
-        family: Any = _Overheard(bench.family, layers)
-        talks = {case.seed: perceive(picture_of(case), case.question.text, medoid) for case in group}
-        for ended in converse(family, talks).values():
-            if not isinstance(ended, Seen):
-                raise ended
-        heard = {request.tokens.picture.sha256: (request.tokens, reply) for request, reply in family.heard}
-        for case in group:
-            tokens, reply = heard[str(case.seed)]
-            picture = tokens.picture
-            yield Drawn(case, picture.width, picture.height, tokens.footprints, layers, reply.generations)
+    for group in batches(some, SIDE_BY_SIDE):
+        asked = [drawing.Query(picture_of(case), case.question.text, (case.question.box_px,)) for case in group]
+        drawn = drawing.draw(bench.family, asked, replace(plan, select=select), layers, SIDE_BY_SIDE)
+        for case, known in zip(group, drawn, strict=True):
+            if known.failure is not None:
+                raise known.failure
+            yield Drawn(case, known)
 
 
 def pool_of(drawn: Drawn, settings: SelectSettings, profile: HeadProfile | None, regressor: IouRegressor | None) -> Pool | None:

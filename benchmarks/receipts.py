@@ -4,7 +4,8 @@ DIR holds `ocr.parquet` (id, image_uri relative to DIR, references, reference_bo
 draws receipts of known content instead, in fonts that no model was trained on. The embedded model and Tesseract
 (`tesseract PICTURE - --psm 6`) read each page in turn on one thread, the model loaded once. Word-F1: a page's words
 [A-Z0-9.]+ in upper case, as a multiset. Bars: mean word-F1 of at least 0.70, at most twice Tesseract's processor time,
-file to text. Ends with one line of figures; exit 1 on a miss, also where Tesseract is not there to be measured against.
+file to text. Where DIR holds `answer.parquet` too, the questions of `benchmarks.receipt_answers` follow, with its bars. Ends with
+one line of figures; exit 1 on a miss, also where Tesseract is not there to be measured against.
 """
 
 import argparse
@@ -28,6 +29,8 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
+from benchmarks import receipt_answers
+from benchmarks.embedded import Bench
 from ray_pipeline.batching import converse
 from ray_pipeline.models.contract import Family
 from ray_pipeline.models.families import load_family
@@ -154,6 +157,11 @@ def main(argv: list[str] | None = None) -> int:
         else:
             pages = list(synthetic(Path(folder), options.synthetic))
         found, missed = compare(Ours(options.model), pages)
+    if options.data and (options.data / "answer.parquet").is_file():
+        bench = Bench(ModelSettings(name="documents"), RefineSettings())
+        answered = receipt_answers.measure(bench, receipt_answers.asked_of(options.data, options.limit))
+        found |= {f"answers {name}": value for name, value in answered.items()}
+        missed |= receipt_answers.missed(answered)
     print(json.dumps({"pages": len(pages), **found}))
     return int(missed)
 

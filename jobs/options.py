@@ -84,7 +84,7 @@ def add_run_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument(
         "--set", metavar="KEY=VALUE", action="append", default=[], help="one setting, such as run.batch=8; repeatable"
     )
-    parser.add_argument("--model", metavar="NAME", help="`embedded` (default) or a model folder")
+    parser.add_argument("--model", metavar="NAME", help="`embedded` (default), `documents`, or a model folder")
     parser.add_argument("--limit", metavar="N", help="only the first N rows")
     parser.add_argument("--actors", metavar="N", help="model processes")
     parser.add_argument("--gpus-per-actor", metavar="F", help="GPUs each of them holds")

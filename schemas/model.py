@@ -15,7 +15,8 @@ class ModelSettings(Settings):
     """Which model answers, and on what."""
 
     name: str = Field(
-        "embedded", description="`embedded`, a local folder with config.json and safetensors, or a hub model owner/name"
+        "embedded",
+        description="`embedded`, `documents`, a local folder with config.json and safetensors, or a hub model owner/name",
     )
     revision: str | None = Field(None, description="commit that a hub model is pinned to; recorded with the results")
     dtype: Literal["float32", "bfloat16"] = Field("float32", description="precision of weights and activations")

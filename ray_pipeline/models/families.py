@@ -10,6 +10,7 @@ from transformers.utils.logging import disable_progress_bar
 from ray_pipeline.models.contract import Abilities, Family
 from ray_pipeline.models.instructblip import InstructBlip
 from ray_pipeline.models.internvl import InternVl
+from ray_pipeline.models.line_llava import LineLlava
 from ray_pipeline.models.llava import Llava
 from ray_pipeline.models.llava_next import LlavaNext
 from ray_pipeline.models.mc_llava import McLlava
@@ -37,6 +38,7 @@ class Adapter(Protocol):
 FAMILIES: dict[str, Adapter] = {  # `model_type` of config.json -> adapter
     "instructblip": InstructBlip,
     "internvl": InternVl,
+    "line-llava": LineLlava,
     "llava": Llava,
     "llava_next": LlavaNext,
     "mc-llava": McLlava,

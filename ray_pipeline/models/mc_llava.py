@@ -23,6 +23,7 @@ from ray_pipeline.models.checkpoint import load_network, load_tokenizer, on_devi
 from ray_pipeline.models.contract import Abilities, Encode, FamilyDefaults, ReadLines, TextLines, ViewGradient, VisualTokens
 from ray_pipeline.models.decoder_family import DecoderFamily, View
 from ray_pipeline.models.decoding import token_log_probability
+from ray_pipeline.models.locations import LOCATIONS, location_score
 from ray_pipeline.models.mc_llava_checkpoint import is_published, load_published
 from ray_pipeline.models.mc_llava_network import McLlavaForConditionalGeneration
 from ray_pipeline.models.multicrop_tokens import coordinates, split_tokens
@@ -33,8 +34,6 @@ from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
 
 VIEWS_PER_TOWER_CALL = 64  # bounds the tower's activations; chunking does not change results
-LOCATION_TOLERANCE = 10  # bins of 1000: a location's probability is the mass within 1 % of the axis
-LOCATIONS = 1000
 LOCATE = "Where is the {question}?"  # of the questions that the embedded model knows, the one for things of any kind
 
 
@@ -156,16 +155,8 @@ class McLlava(DecoderFamily):
 
     def score(self, log_p: Tensor, tokens: Tensor) -> Tensor:
         """A location's probability is the mass within 1 % of the axis: neighbouring bins mean the same place."""
-        own = token_log_probability(log_p, tokens)
         first = self.first_location
-        if first is None:
-            return own
-        near = [k for k, token in enumerate(tokens.tolist()) if first <= token < first + LOCATIONS]
-        for k in near:
-            token = int(tokens[k])
-            low, high = max(first, token - LOCATION_TOLERANCE), min(first + LOCATIONS, token + LOCATION_TOLERANCE + 1)
-            own[k] = log_p[k, low:high].logsumexp(0).clamp(max=0.0)
-        return own
+        return token_log_probability(log_p, tokens) if first is None else location_score(log_p, tokens, first)
 
     def read_box(self, raw: str, question: str) -> BoxText:
         """Location tokens, 0..999 of a view, where the model has any."""

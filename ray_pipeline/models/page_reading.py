@@ -79,8 +79,8 @@ class PageReader:
 
     def read(self, request: ReadLines) -> TextLines:
         """All lines of the region in reading order. `tokens` counts the cells of the finder and the strips' columns."""
-        region = Image.fromarray(_cut(request.picture, request.box_px))
-        left, top = math.floor(max(0.0, request.box_px[0])), math.floor(max(0.0, request.box_px[1]))
+        pixels, (left, top) = region_pixels(request.picture, request.box_px)
+        region = Image.fromarray(pixels)
         found, cells = self._find(region)
         huge = self._overview(region)
         if request.single:
@@ -177,8 +177,8 @@ def in_reading_order(lines: Sequence[FoundLine]) -> list[FoundLine]:
     return [line for row in rows for line in sorted(row, key=lambda line: line.x0_px)]
 
 
-def _cut(picture: Picture, box_px: Box) -> NDArray[np.uint8]:
-    """The region's pixels.
+def region_pixels(picture: Picture, box_px: Box) -> tuple[NDArray[np.uint8], tuple[int, int]]:
+    """A region's pixels, cut along whole ones, and where its left upper corner lies in the picture.
 
     Raises:
         ValueError: the box has no area inside the picture.
@@ -187,7 +187,7 @@ def _cut(picture: Picture, box_px: Box) -> NDArray[np.uint8]:
     x1, y1 = math.ceil(min(picture.width, box_px[2])), math.ceil(min(picture.height, box_px[3]))
     if x0 >= x1 or y0 >= y1:
         raise ValueError(f"region {box_px} of a {picture.width} x {picture.height} picture; expected area inside it")
-    return picture.pixels_YX3[y0:y1, x0:x1]
+    return picture.pixels_YX3[y0:y1, x0:x1], (x0, y0)
 
 
 def _one_line(found: Sequence[FoundLine], region: Image.Image) -> FoundLine:

@@ -1,4 +1,4 @@
-"""From a model's name to a checked folder: `embedded`, a local path, or a hub model pinned to a commit."""
+"""From a model's name to a checked folder: `embedded`, `documents`, a local path, or a hub model pinned to a commit."""
 
 import hashlib
 import re
@@ -14,6 +14,8 @@ from ray_pipeline.models.gate import SUFFIXES, FileRefused, refuse_unsafe_files
 from ray_pipeline.scrubbing import scrubbed
 
 EMBEDDED = Path(__file__).parent / "embedded"
+DOCUMENTS = Path(__file__).parent / "documents"
+PACKAGED = {"embedded": EMBEDDED, "documents": DOCUMENTS}
 LINE_FINDER, LINE_READER = "line_finder.safetensors", "line_reader.safetensors"  # networks of their own that read pages
 _HUB_NAME = re.compile(r"[A-Za-z0-9][\w.-]*/[\w.-]+")
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -24,17 +26,18 @@ class ModelRefused(ValueError):
 
 
 def model_folder(name: str, revision: str | None = None) -> Path:
-    """The folder of `embedded`, of a local path, or of a hub model `owner/name` at a pinned commit, checked file by file.
+    """The folder of a packaged model, of a local path, or of a hub model `owner/name` at a pinned commit, checked file by file.
 
     Raises:
         ModelRefused: absent folder, missing config or weights, a file that may hold code, or JSON that asks for any; a hub
             model without a pinned commit, or one that cannot be had.
     """
-    folder = EMBEDDED if name == "embedded" else Path(name).expanduser()
+    folder = PACKAGED.get(name) or Path(name).expanduser()
     if not folder.is_dir():
         if not _HUB_NAME.fullmatch(name):
             raise ModelRefused(
-                f"model {name!r}: no folder there; expected `embedded`, owner/name, or a folder with config.json and safetensors"
+                f"model {name!r}: no folder there; expected `embedded`, `documents`, owner/name, or a folder with config.json"
+                " and safetensors"
             )
         folder = _from_hub(name, revision)
     try:

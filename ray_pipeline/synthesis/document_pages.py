@@ -15,7 +15,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw, ImageFilter
 
-from ray_pipeline.synthesis.document_sheets import Box, Sheet, sample_sheet
+from ray_pipeline.synthesis.document_questions import DocumentQuestion, asked_document
+from ray_pipeline.synthesis.document_sheets import Box, Sheet, sample_sheet, sheet_of
 
 Paper = Literal["filling", "small"]
 OUTLINE_POINTS = 5  # along each long edge of a line
@@ -100,6 +101,20 @@ def sample_document(
     """
     rng = random.Random(seed)
     sheet = sample_sheet(rng.getrandbits(62), fonts, capital_px[0] * (capital_px[1] / capital_px[0]) ** rng.random(), most_rows)
+    return _scan(rng, sheet, seed, paper, worn)
+
+
+def sample_asked_document(
+    seed: int, fonts: list[str], capital_px: tuple[float, float] = (11.0, 36.0)
+) -> tuple[DocumentPage, list[DocumentQuestion]]:
+    """A page with questions about it; drawn, worn and scanned as `sample_document` says."""
+    rng = random.Random(seed)
+    rows, questions = asked_document(rng)
+    sheet = sheet_of(rng, rows, fonts, capital_px[0] * (capital_px[1] / capital_px[0]) ** rng.random())
+    return _scan(rng, sheet, seed, None, True), questions
+
+
+def _scan(rng: random.Random, sheet: Sheet, seed: int, paper: Paper | None, worn: bool) -> DocumentPage:
     noise = np.random.default_rng(rng.getrandbits(63))
     ink = sheet.ink_YX.astype(np.float32) / np.float32(255)
     if worn:

@@ -79,7 +79,11 @@ class _Press:
 def sample_sheet(seed: int, fonts: list[str], capital_px: float, most_rows: int = 60) -> Sheet:
     """The sheet of one seed, its plain text set in capitals of about `capital_px` (limited to `DRAWN_CAPITAL_PX`)."""
     rng = random.Random(seed)
-    rows = document_rows(rng, most_rows)
+    return sheet_of(rng, document_rows(rng, most_rows), fonts, capital_px)
+
+
+def sheet_of(rng: random.Random, rows: list[Row], fonts: list[str], capital_px: float) -> Sheet:
+    """A sheet with these rows, set as `sample_sheet` says."""
     font = _font(rng, fonts)
     capital = min(max(capital_px, DRAWN_CAPITAL_PX[0]), DRAWN_CAPITAL_PX[1])
     plain = _Type(font, max(8, round(capital / capital_ratio(font))), 1.0, 0)

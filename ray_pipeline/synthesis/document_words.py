@@ -3,9 +3,10 @@
 from pathlib import Path
 
 
-def _sections() -> dict[str, list[str]]:
+def sections_of(file: Path) -> dict[str, list[str]]:
+    """The lists of a file: each headed by its name in brackets, entries ended by bars, lines with # left out."""
     sections: dict[str, list[str]] = {}
-    for line in Path(__file__).with_suffix(".txt").read_text(encoding="utf-8").splitlines():
+    for line in file.read_text(encoding="utf-8").splitlines():
         if line.startswith("["):
             entries = sections.setdefault(line.strip("[]"), [])
         elif line and not line.startswith("#"):
@@ -13,7 +14,7 @@ def _sections() -> dict[str, list[str]]:
     return sections
 
 
-_SECTIONS = _sections()
+_SECTIONS = sections_of(Path(__file__).with_suffix(".txt"))
 GOODS = _SECTIONS["goods"]
 TRADE = _SECTIONS["trade"]
 PLACES = _SECTIONS["places"]

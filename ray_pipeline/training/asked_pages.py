@@ -1,0 +1,146 @@
+"""Pages as read, with questions, answers and where each answer stands: what the model of read lines is trained on.
+
+Two sources: documents that were never drawn, read by the imitation of `reading_noise`, and drawn pages read by the true
+reader. Places are looked up by geometry, so both are treated alike. Frame: `_px` are pixels of the page, drawn or not.
+"""
+
+import random
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from ray_pipeline.models.line_tokens import LineTokens, line_tokens
+from ray_pipeline.synthesis.document_questions import DocumentQuestion, asked_document, drawn_lines
+from ray_pipeline.synthesis.document_sheets import SheetLine
+from ray_pipeline.training.reading_noise import error_rate, misread, seen_in
+from schemas.picture import Box
+
+GENERAL = ("Write a general description of the image. ", "Write a general description of the image.", "Describe the picture.")
+WHERE = ("Where is {}?", "Where is '{}'?", "Find '{}'.", "Where is the text '{}'?", "{}")
+
+
+@dataclass(frozen=True)
+class PageTurn:
+    """One question. `places_px` are the boxes of the answer (or of its lines), empty where it is not shown; `spelt`: the
+    first of them shows the whole answer. `box_px`: what is to be located, for where-questions."""
+
+    question: str
+    answer: str
+    places_px: tuple[Box, ...]
+    role: str
+    spelt: bool = False
+    box_px: Box | None = None
+
+
+@dataclass(frozen=True)
+class AskedPage:
+    """A page of `size_px` (width, height): what was read at first sight, and in a zoomed region where there is one."""
+
+    size_px: tuple[float, float]
+    base: LineTokens
+    zoom: LineTokens | None
+    turns: tuple[PageTurn, ...]
+
+
+def imagined_page(seed: int, zoomed: bool, most_turns: int) -> AskedPage:
+    """A page that was never drawn."""
+    rng = random.Random(seed)
+    while True:
+        rows, questions = asked_document(rng)
+        lines, size = _laid(rng, drawn_lines(rng, rows))
+        turns = turns_of(rng, lines, questions)
+        if any(turn.places_px for turn in turns):
+            break
+    whole = (0.0, 0.0, *size)
+    base = line_tokens(misread(rng, lines, _base_rate(rng, zoomed)), whole, size)
+    if not zoomed:
+        return AskedPage(size, base, None, chosen(rng, turns, None, most_turns))
+    region = region_around(rng, rng.choice([turn for turn in turns if turn.places_px]).places_px[0], size)
+    zoom = line_tokens(misread(rng, seen_in(lines, region), 0.3 * error_rate(rng)), region, size)
+    return AskedPage(size, base, zoom, chosen(rng, turns, region, most_turns))
+
+
+def _base_rate(rng: random.Random, zoomed: bool) -> float:
+    """Pages that are zoomed into are mostly those that cannot be read well as a whole."""
+    rate = error_rate(rng)
+    return max(rate, rng.choice((0.02, 0.1, 0.3, 0.5))) if zoomed else rate
+
+
+def _laid(rng: random.Random, lines: Sequence[SheetLine]) -> tuple[list[SheetLine], tuple[float, float]]:
+    """The sheet on a page with margins of its own."""
+    right, bottom = max(line.box[2] for line in lines), max(line.box[3] for line in lines)
+    left, top = right * rng.uniform(0, 0.15) ** 1.5, bottom * rng.uniform(0, 0.1)
+    size = right + left + right * rng.uniform(0.01, 0.2), bottom + top + bottom * rng.choice((0.01, 0.05, 0.3)) * rng.random()
+    if rng.random() < 0.2:  # a small slip on a large glass
+        left, size = left + size[0] * rng.random(), (size[0] * 2, size[1])
+    return [
+        SheetLine(line.text, (line.box[0] + left, line.box[1] + top, line.box[2] + left, line.box[3] + top)) for line in lines
+    ], size
+
+
+def turns_of(rng: random.Random, lines: Sequence[SheetLine], questions: Sequence[DocumentQuestion]) -> list[PageTurn]:
+    """The document's own questions with their places, one about nothing in particular, and some where-questions."""
+    turns = [
+        PageTurn(one.question, one.answer, (*whole, *parts), one.role, 0 < len(whole) <= 3)
+        for one in questions
+        for whole, parts in [places(lines, one)]
+    ]
+    turns = [turn for turn in turns if turn.places_px or turn.role == "not_shown"]
+    turns.append(PageTurn(rng.choice(GENERAL), "document", (), "general"))
+    texts = [line.text for line in lines]
+    for line in rng.sample(list(lines), min(2, len(lines))):
+        if texts.count(line.text) == 1 and len(line.text) > 2:
+            turns.append(PageTurn(rng.choice(WHERE[:4]).format(line.text), "", (line.box,), "where", box_px=line.box))
+    return turns
+
+
+def places(lines: Sequence[SheetLine], question: DocumentQuestion) -> tuple[list[Box], list[Box]]:
+    """Boxes of the answer within lines that hold it, and lines that hold a part of it: some answers take two.
+
+    Lines that are just the printed piece come before longer ones.
+    """
+    if question.line is None:
+        return [], []
+    piece = " ".join(question.line.split())
+    same = [line for line in lines if line.text == piece]
+    longer = [line for line in lines if f" {piece} " in f" {line.text} "]
+    pieces = [line for line in lines if len(line.text) > 3 and line.text in piece and question.answer in line.text]
+    holding = same or longer or pieces
+    whole = [
+        _part(line, line.text.find(question.answer, max(0, line.text.find(piece))), len(question.answer)) for line in holding
+    ]
+    return whole, [] if whole else [line.box for line in lines if len(line.text) > 3 and line.text in question.answer]
+
+
+def _part(line: SheetLine, start: int, count: int) -> Box:
+    x0, y0, x1, y1 = line.box
+    wide = (x1 - x0) / len(line.text)
+    return x0 + wide * start, y0, x0 + wide * (start + count), y1
+
+
+def region_around(rng: random.Random, box_px: Box, size_px: tuple[float, float]) -> Box:
+    """A zoomed region that holds a box, off its middle, a fifth to all of the page wide."""
+    width, height = size_px
+    x0, y0, x1, y1 = box_px
+    wide = min(width, max((x1 - x0) * 1.1, width * rng.uniform(0.2, 1.0)))
+    tall = min(height, max((y1 - y0) * 2.0, height * rng.uniform(0.05, 0.5)))
+    left = min(max(0.0, x0 - rng.random() * max(0.0, wide - (x1 - x0))), width - wide)
+    top = min(max(0.0, y0 - rng.random() * max(0.0, tall - (y1 - y0))), height - tall)
+    return left, top, left + wide, top + tall
+
+
+def chosen(rng: random.Random, turns: Sequence[PageTurn], region: Box | None, most: int) -> tuple[PageTurn, ...]:
+    """So many of the turns; behind a zoomed region mostly those it answers."""
+
+    def shown(turn: PageTurn) -> bool:
+        return region is not None and any(_middle_in(box, region) for box in turn.places_px)
+
+    keyed = sorted(turns, key=lambda turn: rng.random() * (0.35 if shown(turn) else 1.0) * (0.5 if turn.role in MAIN else 1.0))
+    return tuple(keyed[:most])
+
+
+MAIN = ("total", "date", "company")
+
+
+def _middle_in(box: Box, region: Box) -> bool:
+    x, y = (box[0] + box[2]) / 2, (box[1] + box[3]) / 2
+    return region[0] < x < region[2] and region[1] < y < region[3]

@@ -1,0 +1,256 @@
+"""Training of the model that answers questions about read documents: recipe, losses, loop, checkpoints, log.
+
+One thread. Attention is supervised for a share of the time and free afterwards, or never (`attention_until` 0).
+"""
+
+import copy
+import json
+import random
+import time
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+from transformers import DynamicCache
+
+from ray_pipeline.models.attention_rows import RowRequest
+from ray_pipeline.models.line_llava_network import LineLlavaForConditionalGeneration
+from ray_pipeline.models.line_llava_tokenizer import build_line_tokenizer
+from ray_pipeline.training.asked_pages import AskedPage, imagined_page
+from ray_pipeline.training.line_batches import IGNORE, LineBatch, LineBatcher
+from ray_pipeline.training.losses import attention_loss
+from ray_pipeline.training.page_cache import CachedPages
+
+LOCATION_SIGMA = 3.0  # bins of 1000
+POOL = 24  # pages drawn and sorted by length before they are cut into batches
+
+
+@dataclass(frozen=True)
+class AnsweringRecipe:
+    """What one run of training does. `minutes` are wall-clock, of this run and those before it."""
+
+    minutes: float = 66.0
+    peak_rate: float = 2.5e-3
+    warmup_steps: int = 150
+    decay_share: float = 0.5
+    batch_tokens: int = 4500  # prefix and turns of a step
+    turns: int = 12
+    view_px: int = 448
+    zoomed_share: float = 0.4
+    attention_until: float = 0.5
+    look_layer: int = 2
+    copy_layer: int = 3
+    read_share: float = 0.5  # of steps on pages read by the true reader, where there are any, in the second half
+    seed: int = 1
+
+
+@dataclass
+class AnsweringProgress:
+    """What a resumed run needs besides weights."""
+
+    step: int = 0
+    pages: int = 0
+    seconds: float = 0.0
+    averages: dict[str, float] = field(default_factory=dict)
+
+    def note(self, metrics: dict[str, float]) -> None:
+        """Mix new values into the running means."""
+        for name, value in metrics.items():
+            old = self.averages.get(name, value)
+            self.averages[name] = old + 0.02 * (value - old)
+
+
+class AnsweringTrainer:
+    """One process of training; `run` goes on from the folder's checkpoint where there is one."""
+
+    def __init__(
+        self, network: LineLlavaForConditionalGeneration, recipe: AnsweringRecipe, folder: Path, cache: Path | None = None
+    ) -> None:
+        self.network, self.recipe, self.folder = network, recipe, folder
+        self.cache = CachedPages(cache) if cache else None
+        self.average = copy.deepcopy(network)
+        self.batcher = LineBatcher(build_line_tokenizer())
+        self.progress = AnsweringProgress()
+        self.first_location = self.batcher.vocabulary["<loc000>"]
+        self.optimizers = self._optimizers()
+
+    def _optimizers(self) -> list[torch.optim.Optimizer]:
+        matrices: list[nn.Parameter] = []
+        others: list[nn.Parameter] = []
+        for name, parameter in self.network.named_parameters():
+            (matrices if ".layers." in name and parameter.ndim == 2 else others).append(parameter)
+        muon = torch.optim.Muon(matrices, lr=1.0, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
+        adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
+        return [muon, adam]
+
+    @property
+    def share(self) -> float:
+        """Of the planned time that is spent."""
+        return self.progress.seconds / (60 * self.recipe.minutes)
+
+    def run(self, most_steps: int | None = None) -> None:
+        """Train until the minutes are spent, or `most_steps` more steps are done."""
+        last = saved = time.monotonic()
+        for steps, pages in enumerate(self._batches()):
+            if self.share >= 1 or steps == most_steps:
+                break
+            self.step(pages)
+            now = time.monotonic()
+            self.progress.seconds += now - last
+            last = now
+            if self.progress.step % 50 == 0:
+                self._log()
+            if now - saved > 240:
+                self.save()
+                saved = now
+        self.save()
+
+    def _batches(self) -> Iterator[list[AskedPage]]:
+        recipe = self.recipe
+        while True:
+            rng = random.Random(recipe.seed * 1_000_003 + self.progress.pages)
+            zoomed = rng.random() < recipe.zoomed_share
+            read = self.cache is not None and self.share > 0.35 and rng.random() < recipe.read_share
+            if read and self.cache and self.cache.ready:
+                pool = [self.cache.page(rng, zoomed, recipe.turns) for _ in range(POOL)]
+            else:
+                first = (recipe.seed << 40) + self.progress.pages
+                pool = [imagined_page(first + k, zoomed, recipe.turns) for k in range(POOL)]
+            self.progress.pages += POOL
+            pool.sort(key=_length)
+            parts: list[list[AskedPage]] = []
+            while pool:
+                count = max(1, min(len(pool), recipe.batch_tokens // _length(pool[-1])))
+                parts.append(pool[-count:])
+                pool = pool[:-count]
+            rng.shuffle(parts)
+            yield from parts
+
+    def step(self, pages: Sequence[AskedPage]) -> None:
+        """One step of both optimisers on these pages."""
+        with torch.autocast("cpu", torch.bfloat16):
+            loss, metrics = self.loss(self.batcher.batch(pages))
+        loss.backward()
+        parameters = list(self.network.parameters())
+        norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
+        rate = self._rate()
+        for optimizer in self.optimizers:
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            optimizer.step()
+            optimizer.zero_grad(set_to_none=True)
+        self._follow()
+        self.progress.step += 1
+        self.progress.note({**metrics, "gradient": float(norm), "loss": float(loss.detach())})
+
+    def _rate(self) -> float:
+        warm = min(1.0, (self.progress.step + 1) / self.recipe.warmup_steps)
+        return self.recipe.peak_rate * warm * max(0.01, min(1.0, (1 - self.share) / self.recipe.decay_share))
+
+    def loss(self, batch: LineBatch) -> tuple[Tensor, dict[str, float]]:
+        """Answers, locations and, for a while, attention; metrics beside it."""
+        embed = self.network.language_model.get_input_embeddings()
+        prefix = self.prefix(batch)
+        recipe = self.recipe
+        supervised = self.share < recipe.attention_until
+        request = RowRequest((recipe.look_layer, recipe.copy_layer), batch.position_BR) if supervised else None
+        length = batch.prefix_ids.shape[1]
+        decoder, seen = self.network.language_model.model, DynamicCache()
+        decoder(inputs_embeds=prefix, position_ids=batch.position_ids[:, :length], past_key_values=seen, use_cache=True)
+        hidden = decoder(
+            inputs_embeds=embed(batch.turn_ids), attention_mask=batch.mask, position_ids=batch.position_ids[:, length:],
+            past_key_values=seen, use_cache=True, **({"row_request": request} if request else {}),
+        ).last_hidden_state  # fmt: skip
+        picked = hidden.gather(1, batch.position_BR[..., None].expand(-1, -1, hidden.shape[-1]))
+        log_p = self.network.language_model.lm_head(picked).float().log_softmax(-1)
+        loss, metrics = self._answers(log_p, batch)
+        if request is not None:
+            look, looked = attention_loss(request.rows_BHRS[recipe.look_layer], batch.look_BRP)
+            copied, spelled = attention_loss(request.rows_BHRS[recipe.copy_layer][:, :3], batch.copy_BRP)
+            fade = min(1.0, 4 * (1 - self.share / recipe.attention_until))
+            loss = loss + fade * (0.5 * look + 0.5 * copied)
+            metrics |= {"mass_look": looked, "mass_copy": spelled}
+        return loss, metrics
+
+    def prefix(self, batch: LineBatch) -> Tensor:
+        """Markers, read characters and padding of every page, embedded: (B, P, D)."""
+        seen = self.network.visual(batch.view_ids_VT, batch.view_features_VTF, batch.view_valid_VT)
+        prefix: Tensor = self.network.language_model.get_input_embeddings()(batch.prefix_ids).to(seen.dtype)
+        for own, (page, first, count) in zip(seen, batch.slot_of_view, strict=True):
+            prefix[page, first : first + count] = own[:count]
+        return prefix
+
+    def _answers(self, log_p: Tensor, batch: LineBatch) -> tuple[Tensor, dict[str, float]]:
+        text = (batch.target_BR != IGNORE) & batch.location_BR.isnan()
+        place = ~batch.location_BR.isnan()
+        own = log_p.gather(2, batch.target_BR.clamp(min=0)[..., None])[..., 0]
+        loss = -(own * text).sum() / text.sum().clamp(min=1)
+        right = log_p.argmax(-1) == batch.target_BR
+        metrics = {
+            "token": float((right & text).sum() / text.sum()),
+            "first": float((right & batch.first_BR).sum() / batch.first_BR.sum()),
+        }
+        if place.any():
+            bins = torch.arange(1000) + 0.5
+            value = batch.location_BR[place] * 1000
+            soft = functional.softmax(-0.5 * ((bins - value[:, None]) / LOCATION_SIGMA) ** 2, -1)
+            locations = log_p[place][:, self.first_location : self.first_location + 1000]
+            error = ((locations.softmax(-1) * bins).sum(-1) - value).abs() / 1000
+            loss = loss + 0.1 * -(soft * locations).sum(-1).mean() + 1.0 * error.mean()
+            metrics["location_error"] = float(error.mean().detach())
+        return loss, metrics | _whole_answers(right | ~text, batch)
+
+    @torch.no_grad()
+    def _follow(self) -> None:
+        decay = min(0.998, (self.progress.step + 1) / (self.progress.step + 20))
+        for mean, new in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
+            mean.lerp_(new, 1 - decay)
+
+    def _log(self) -> None:
+        p = self.progress
+        line = {"step": p.step, "pages": p.pages, "minutes": round(p.seconds / 60, 1)}
+        line |= {name: round(value, 4) for name, value in sorted(p.averages.items())}
+        with (self.folder / "log.jsonl").open("a") as log:
+            log.write(json.dumps(line) + "\n")
+
+    def save(self) -> None:
+        """Write weights, running mean, optimisers and progress; a killed save leaves the previous one."""
+        state = {
+            "network": self.network.state_dict(), "average": self.average.state_dict(),
+            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "progress": self.progress.__dict__,
+        }  # fmt: skip
+        torch.save(state, self.folder / "checkpoint.part")
+        (self.folder / "checkpoint.part").replace(self.folder / "checkpoint.pt")
+
+    def resume(self) -> bool:
+        """Continue from this folder's checkpoint; False where there is none."""
+        path = self.folder / "checkpoint.pt"
+        if not path.exists():
+            return False
+        state = torch.load(path, weights_only=True)
+        self.network.load_state_dict(state["network"])
+        self.average.load_state_dict(state["average"])
+        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
+            optimizer.load_state_dict(saved)
+        self.progress = AnsweringProgress(**state["progress"])
+        return True
+
+
+def _length(page: AskedPage) -> int:
+    """About how many tokens a page and its turns take."""
+    turns = sum(12 + len(turn.question) // 3 + len(turn.answer) for turn in page.turns)
+    return len(page.base) + (len(page.zoom) if page.zoom else 0) + turns
+
+
+def _whole_answers(right_BR: Tensor, batch: LineBatch) -> dict[str, float]:
+    """Share of answers of which every token is right given those before it, by role."""
+    counts: dict[str, list[float]] = {}
+    for k, roles in enumerate(batch.roles):
+        for number, role in enumerate(roles):
+            rows = batch.turn_BR[k] == number
+            name = role if role in ("total", "date", "company", "not_shown") else "other"
+            counts.setdefault(name, []).append(float(right_BR[k][rows].all()))
+    return {f"whole_{name}": sum(values) / len(values) for name, values in counts.items()}
