@@ -134,7 +134,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--model", default="embedded", help="folder of which all is checked as ever, but nothing is loaded")
     options = parser.parse_args(argv)
     with tempfile.TemporaryDirectory(prefix="fovea-documents-") as name:
-        more = ["--actors", str(options.actors), "--model", options.model]
+        more = ["--actors", str(options.actors), "--model", options.model, "--set", "fetch.pdf=true"]
         return _measure(Path(name), {"scan.tif": options.tiff_pages, "print.pdf": options.pdf_pages}, more)
 
 

@@ -11,7 +11,6 @@ import datetime
 import hashlib
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
 from itertools import islice
 from statistics import fmean
 
@@ -19,13 +18,10 @@ import torch
 import transformers
 
 from benchmarks.embedded import Bench, Drawn, Pick, best_of_all, draw, iou, picker
+from ray_pipeline.calibration.heads import Learned, found_heads, learned_from, trained
 from ray_pipeline.geometry import boxes
-from ray_pipeline.methods.box_regressor import AirB
-from ray_pipeline.methods.box_training import BoxQuery, train_box_regressor
-from ray_pipeline.methods.candidates import boxes_of, gather
-from ray_pipeline.methods.head_discovery import HeadRules, Origin, discover, head_auroc, layer_attribution
-from ray_pipeline.methods.joint_fit import with_joint_score
-from ray_pipeline.methods.labelled_queries import LabelledQuery, QueryReading, read_query
+from ray_pipeline.methods.head_discovery import HeadRules, Origin, head_auroc, layer_attribution
+from ray_pipeline.methods.labelled_queries import QueryReading
 from ray_pipeline.methods.pool import IouRegressor
 from ray_pipeline.methods.regressor_training import CORRECT, FeatureQuery, TrainingSettings, feature_query, train_regressor
 from ray_pipeline.models.profiles import PROFILE, REGRESSOR, weights_digest
@@ -40,7 +36,6 @@ MEGAPIXELS = (0.5, 1.0)  # the model sees 96 x 96 px of a picture, whatever its 
 FIT, SELECTION = 100_000, 500_000  # where each range of seeds starts within the split
 TASKS = {"where_text": 1.0, "where": 0.2}  # share of `count`: boxes of texts are the ones that go wrong
 TEMPERATURES = (0.6, 0.8, 1.0)
-HEADS_PER_COORDINATE = (1, 2, 4, 8)
 AGGREGATES = ("mean", "zscore", "rank")
 BASELINES = ("medoid", "cluster", "likeliest", "least_entropy", "random")
 SEED = 0
@@ -59,21 +54,33 @@ def main(argv: list[str] | None = None) -> int:
         agreement = fmean(pairwise_iou(one) for one in drawn(bench, SELECTION, 40, temperature))
         print(f"temperature {temperature}: mean pairwise IoU {agreement:.2f}, expected 0.5 to 0.8", flush=True)
     held_out = list(drawn(bench, SELECTION, options.selection))
-    fitting = [known for one in drawn(bench, FIT, options.count) if (known := learned_from(one, options.published))]
+    fitting: list[Learned] = []
+    maps: list[FeatureQuery] = []
+    for one in drawn(bench, FIT, options.count):
+        if known := learned_from(one.known):
+            fitting.append(known)
+        if options.published and (query := one.known.labelled()):
+            maps.append(feature_query(query, GRID, "finest_view"))
     print(f"fitting on {len(fitting)} queries, choosing on {len(held_out)}", flush=True)
-    boxes_seen, readings = [one.boxes for one in fitting], [one.reading for one in fitting]
-    regressor = train_box_regressor(boxes_seen, LAYERS, HEADS, SEED)
-    print_heads(readings)
+    choosing = [known for one in held_out if (known := learned_from(one.known))]
+    regressor, reached = trained(fitting, choosing, LAYERS, SEED)
+    print(f"regressor: {reached}")
+    print_heads([one.reading for one in fitting])
     calibrated_on = f"synthesis validation {', '.join(TASKS)}: {options.count} pictures a size from seed {FIT}"
-    found = best_profile(readings, origin(bench, calibrated_on), held_out)
-    profile = with_joint_score(found, boxes_seen, LAYERS)
+    # Four layers are fewer than the rules keep, so none needs to be weighed against the others.
+    profile = found_heads(fitting, choosing, LAYERS, torch.ones(len(LAYERS)), origin(bench, calibrated_on))
+    print("heads:", " ".join(f"{head.coordinate}:{head.layer}.{head.head}" for head in profile.heads))
+    for aggregate in AGGREGATES:
+        settings = SelectSettings.model_validate({"method": "acs_free", "aggregate": aggregate})
+        pick = picker(settings, profile, None)
+        print(f"  {aggregate:7s} {figures([iou(pick(one), one.case.question.box_px) for one in held_out])}", flush=True)
     print(
         "pointing heads:", " ".join(f"{head.coordinate}:{head.layer}.{head.head} {head.auroc:.2f}" for head in profile.pointing)
     )
     print("joint score:", profile.joint)
     print_figures(held_out, profile, regressor)
     if options.published:
-        print_published([one.maps for one in fitting if one.maps], held_out)
+        print_published(maps, held_out)
     if options.write:
         (EMBEDDED / REGRESSOR).write_bytes(regressor.to_bytes())
         (EMBEDDED / PROFILE).write_text(profile.model_dump_json(indent=2) + "\n")
@@ -89,43 +96,11 @@ def drawn(bench: Bench, first: int, count: int, temperature: float = 0.8) -> Ite
             yield from draw(bench, some, bench.plan(), select, LAYERS)
 
 
-def labelled(one: Drawn) -> LabelledQuery | None:
-    """Its readable candidates with their IoU, or None where there is none."""
-    candidates, _ = gather(one.generations, one.width, one.height)
-    left = [candidate for candidate in candidates if candidate.readable]
-    weights = [candidate.weights_CLHT for candidate in left if candidate.weights_CLHT is not None]
-    if not weights:
-        return None
-    truth = torch.tensor([one.case.question.box_px], dtype=torch.float64)
-    ious = boxes.iou(boxes_of(left), truth)[:, 0].float()
-    return LabelledQuery(f"{one.case.bucket} {one.case.seed}", one.footprints, one.width, one.height, torch.stack(weights), ious)
-
-
-@dataclass(frozen=True)
-class Learned:
-    """What is kept of a query; the attention itself would not fit in memory."""
-
-    boxes: BoxQuery
-    reading: QueryReading
-    maps: FeatureQuery | None
-
-
-def learned_from(one: Drawn, published: bool) -> Learned | None:
-    """None where no candidate is readable. `maps` are AIR-S's alone."""
-    if (query := labelled(one)) is None:
-        return None
-    candidates, _ = gather(one.generations, one.width, one.height)
-    features_KF = AirB(LAYERS, HEADS).features(candidates, one.footprints, one.width, one.height)
-    seen = BoxQuery(query.image, features_KF[features_KF.isfinite().all(1)].half(), query.iou_K)
-    maps = feature_query(query, GRID, "finest_view") if published else None
-    return Learned(seen, read_query(query, "finest_view"), maps)
-
-
 def print_published(maps: Sequence[FeatureQuery], held_out: Sequence[Drawn]) -> None:
     """AIR-S: its quality, its layers' weight, and what it selects."""
     trained = train_regressor(maps, LAYERS, HEADS, SEED, settings=TrainingSettings(batch=64, rate=3e-3))
     print(f"AIR-S: epoch {trained.epoch}, {trained.validation}")
-    attribution = layer_attribution(trained.regressor, [query for one in islice(held_out, 60) if (query := labelled(one))])
+    attribution = layer_attribution(trained.regressor, [query for one in islice(held_out, 60) if (query := one.known.labelled())])
     print("attribution of layers:", ", ".join(f"{value:.4f}" for value in attribution.tolist()))
     print_row("AIR-S", picker(SelectSettings(method="acs_learned"), None, trained.regressor), held_out)
 
@@ -146,31 +121,6 @@ def origin(bench: Bench, calibrated_on: str) -> Origin:
         prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), calibrated_on=calibrated_on,
         date=datetime.date.today().isoformat(),
     )  # fmt: skip
-
-
-def best_profile(readings: Sequence[QueryReading], about: Origin, held_out: Sequence[Drawn]) -> HeadProfile:
-    """The number of heads that selects best by z-scores; fewer where it makes no difference.
-
-    Four layers are fewer than the rules keep, so none needs to be weighed against the others.
-    """
-    attribution_L = torch.ones(len(LAYERS))
-    best: tuple[float, HeadProfile] | None = None
-    for count in HEADS_PER_COORDINATE:
-        rules = HeadRules(per_coordinate=count)
-        profile = discover(readings, LAYERS, attribution_L, about, rules, LAYERS)
-        if not profile.heads:
-            raise ValueError(f"no head passes {rules}; this model has no ACS-Free")
-        names = " ".join(f"{head.coordinate}:{head.layer}.{head.head}" for head in profile.heads)
-        print(f"{count} heads a coordinate: {names}")
-        for aggregate in AGGREGATES:
-            settings = SelectSettings.model_validate({"method": "acs_free", "aggregate": aggregate})
-            ious = [iou(picker(settings, profile, None)(one), one.case.question.box_px) for one in held_out]
-            print(f"  {aggregate:7s} {figures(ious)}", flush=True)
-            if aggregate == "zscore" and (best is None or fmean(ious) > best[0] + 1e-3):
-                best = fmean(ious), profile
-    if best is None:
-        raise ValueError("0 settings tried, expected at least one")
-    return best[1]
 
 
 def print_heads(readings: Sequence[QueryReading]) -> None:

@@ -1,8 +1,9 @@
 """Forecasts against what came: `python -m benchmarks.plan [--runs 10]`.
 
 Runs of the embedded model over synthetic pictures, which differ in rows, picture sizes, method, batch and workers. Each is
-foretold by `fovea plan` and then done with `run.plan`; its metrics.json says whether the time lay in the interval. Bar: in
-at least 8 of 10. Last line: the figures.
+foretold by `fovea plan` and then done with `run.plan`; its metrics.json says whether the time lay in the interval. Bars: in
+at least 8 of 10, and the middle of the errors of the likely value, for runs of 20 s and more, at most 15 %. Last line: the
+figures; `middle_off` below 0 is foretold too short.
 """
 
 import argparse
@@ -11,12 +12,14 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from statistics import median
 from typing import Any
 
 from ray_pipeline.synthesis.archive import entry_of, write_archive
 from ray_pipeline.synthesis.evaluation import cases
 
 BAR = 0.8
+OFF_BAR, LONG_S = 0.15, 20.0
 MEGAPIXELS = ((0.3, 0.6), (0.5, 2.0))
 KINDS = (  # rows, which sizes, workers, settings
     (150, 0, 1, ("refine.method=none",)),
@@ -37,8 +40,12 @@ def main(argv: list[str] | None = None) -> int:
             found.append(_one(Path(name) / str(k), k))
             print(_line(found[-1]), flush=True)
     inside = sum(bool(one["inside"]) for one in found)
-    print(json.dumps({"runs": runs, "inside": inside, "worst": round(max(_off(one) for one in found), 3)}))
-    return 0 if inside >= BAR * runs else 1
+    offs = [_off(one) for one in found if one["actual_wall_s"] >= LONG_S]
+    middle = median(map(abs, offs)) if offs else None
+    figures = {"runs": runs, "inside": inside, "worst": max(map(_off, found), key=abs), "long": len(offs)}
+    figures |= {"middle_off": median(offs) if offs else None, "middle_abs_off": middle}
+    print(json.dumps({name: round(value, 3) if isinstance(value, float) else value for name, value in figures.items()}))
+    return 0 if inside >= BAR * runs and (middle is None or middle <= OFF_BAR) else 1
 
 
 def _one(folder: Path, number: int) -> dict[str, Any]:
@@ -62,7 +69,8 @@ def _run(module: str, *arguments: str) -> None:
 
 
 def _off(one: dict[str, Any]) -> float:
-    return abs(float(one["actual_wall_s"]) / float(one["planned_wall_s"]["likely"]) - 1)
+    """How far the likely value lies from what came, as a share of that."""
+    return float(one["planned_wall_s"]["likely"]) / float(one["actual_wall_s"]) - 1
 
 
 def _line(one: dict[str, Any]) -> str:

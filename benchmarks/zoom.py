@@ -18,6 +18,9 @@ from statistics import median
 import torch
 
 from benchmarks.embedded import Bench, contained_share, iou, picture_of
+from ray_pipeline.geometry.squares import square_around
+from ray_pipeline.scoring.mcnemar import mcnemar
+from ray_pipeline.studies.zooming import AROUND
 from ray_pipeline.synthesis.evaluation import BUCKETS, Case, cases
 from ray_pipeline.synthesis.questions import ask
 from schemas.methods import RefineSettings
@@ -59,14 +62,6 @@ def character_accuracy(answer: str, truth: str) -> float:
     return max(0.0, 1 - previous[-1] / max(1, len(truth)))
 
 
-def square_around(box: Box, factor: float, width: int, height: int) -> Box:
-    """The square of `factor` times the box's longer side around its middle, moved inside the picture."""
-    side = min(factor * max(box[2] - box[0], box[3] - box[1]), width, height)
-    x = min(max((box[0] + box[2] - side) / 2, 0), width - side)
-    y = min(max((box[1] + box[3] - side) / 2, 0), height - side)
-    return x, y, x + side, y + side
-
-
 def measure(bench: Bench, case: Case, tally: Tally, conditions: tuple[str, ...]) -> None:
     """One picture under every condition."""
     picture, question, truth = picture_of(case), case.question.text, case.question.answer
@@ -81,7 +76,7 @@ def measure(bench: Bench, case: Case, tally: Tally, conditions: tuple[str, ...])
     crop = _crop(bench, picture, question)
     tally.contained.append(contained_share(case.question.box_px, crop or whole) >= 0.9)
     tokens = bench.tokens(picture, (whole,))
-    forced = {"true_crop": square_around(case.question.box_px, 1.2, picture.width, picture.height)}
+    forced = {"true_crop": square_around(case.question.box_px, AROUND, picture.width, picture.height)}
     forced["random_crop"] = _elsewhere(crop or whole, picture, case.seed)
     for name, box in forced.items():
         if name in conditions:
@@ -133,14 +128,9 @@ def cost_ratio(bench: Bench, sample: list[Case]) -> tuple[float, float]:
     return median(lean), median(full)
 
 
-def mcnemar(a: list[bool], b: list[bool]) -> float:
+def against(a: list[bool], b: list[bool]) -> float:
     """Two-sided exact p of the hypothesis that a and b are equally often right (paired)."""
-    only_a, only_b = sum(x and not y for x, y in zip(a, b, strict=True)), sum(y and not x for x, y in zip(a, b, strict=True))
-    n = only_a + only_b
-    if n == 0:
-        return 1.0
-    tail: float = sum(math.comb(n, k) for k in range(min(only_a, only_b) + 1)) / 2.0**n
-    return min(1.0, 2 * tail)
+    return mcnemar(sum(x and not y for x, y in zip(a, b, strict=True)), sum(y and not x for x, y in zip(a, b, strict=True)))
 
 
 def bars(tallies: dict[str, Tally], lean: float) -> Iterator[tuple[str, float, float, bool]]:
@@ -184,7 +174,7 @@ def main(argv: list[str] | None = None) -> int:
     lean, full = cost_ratio(bench, sample)
     print(f"cost over a plain two-image query, median of {len(sample)}: {lean:.2f} without, {full:.2f} with the first answer")
     small = tallies["small"].exact
-    print(f"ViCrop against random crop, small: p = {mcnemar(small['vicrop'], small['random_crop']):.2g}")
+    print(f"ViCrop against random crop, small: p = {against(small['vicrop'], small['random_crop']):.2g}")
     checked = list(bars(tallies, lean))
     for name, figure, bar, holds in checked:
         print(f"{'ok    ' if holds else 'MISSED'} {name:40s} {figure:6.3f}  bar {bar}")

@@ -2,8 +2,10 @@
 
 Example:
   fovea evaluate --run results --against results_without_zoom --table scores.md --json scores.json
+  fovea evaluate --run results --study occlusion --rows 300
 
 Failed rows count as wrong. Brackets are 95 % intervals from resampling pictures; where a score does not vary there is none.
+A study asks the run's model again about rows with boxes, under several conditions: zooming, attention, occlusion or several.
 Exit codes: 0 scored, 2 refused, 3 scored, but rows of the manifest have no result yet.
 """
 
@@ -16,17 +18,20 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
+from jobs.model_study import study_report
 from jobs.options import RunParser
 from jobs.scored_run import EvaluationRefused, ScoredRun, read_run, setting
 from ray_pipeline.delivery.escapes import one_line, visible
 from ray_pipeline.delivery.finished_run import RunUnreadable
 from ray_pipeline.intake.manifest import ManifestRefused
+from ray_pipeline.scoring.conditions import LAYOUTS
 from ray_pipeline.scoring.evaluation import Comparison, Evaluation, compared, evaluated
 from ray_pipeline.scoring.markdown import comparison_text, evaluation_text, meanings, shown_score
 from ray_pipeline.scoring.measures import MEASURES, TABLES
 
 SCORED, REFUSED, INCOMPLETE = 0, 2, 3
 DRAWS, MOST_DRAWS = 2000, 100_000
+ROWS = 200  # of a study, where each takes a second or more on a GPU
 SHOWN = 10  # failed rows listed; the file has them all
 MAIN = {"answer": ("anls", "exact_match", "acc_50"), "ocr": ("word_f1", "cer", "line_f1"), "label": ("phrase_acc_50", "label_f1")}
 
@@ -36,6 +41,8 @@ def main(argv: list[str] | None = None) -> int:
     options = _parser().parse_args(argv)
     try:
         _refuse_places(options)
+        if options.study is not None:
+            return _study(options)
         run = read_run(options.run, options.manifest)
         other = read_run(options.against, options.manifest) if options.against is not None else None
         found = _evaluated(run, options)
@@ -53,11 +60,29 @@ def main(argv: list[str] | None = None) -> int:
     return SCORED if run.complete and (other is None or other.complete) else INCOMPLETE
 
 
+def _study(options: argparse.Namespace) -> int:
+    if options.against is not None:
+        raise EvaluationRefused(f"--study {options.study} with --against, expected one of them")
+    found = study_report(options.study, options.run, options.manifest, options.rows, options.bootstrap, options.seed)
+    text = visible(found.text, keep="\n")
+    if options.table is not None:
+        options.table.write_text(text + "\n", encoding="utf-8")
+    if options.json is not None:
+        options.json.write_text(json.dumps(found.figures, indent=1, allow_nan=False) + "\n", encoding="utf-8")
+    print(f"{text}\n{found.last_line}")
+    return SCORED
+
+
 def _parser() -> RunParser:
     parser = RunParser(prog="fovea evaluate", description=__doc__)
+    parser.usage = "fovea evaluate --run OUTPUT [--against OUTPUT | --study NAME] ..."
     parser.add_argument("--run", required=True, metavar="OUTPUT", help="output folder of the run")
-    parser.add_argument("--manifest", metavar="URI", help="the same rows with their truth; default: the run's own manifest")
+    parser.add_argument("--manifest", metavar="URI", help="the same rows with their truth (the run's own)")
     parser.add_argument("--against", metavar="OUTPUT", help="another run on the same manifest, compared row by row")
+    parser.add_argument(
+        "--study", metavar="NAME", choices=tuple(LAYOUTS), help="ask the run's model again, under several conditions"
+    )
+    parser.add_argument("--rows", type=_count(1, 10**9), default=ROWS, metavar="N", help=f"most rows of a study ({ROWS})")
     parser.add_argument("--table", type=Path, metavar="FILE.md", help="write the tables")
     parser.add_argument("--json", type=Path, metavar="FILE", help="write all figures, and every row's scores")
     parser.add_argument("--seed", type=_count(0, 2**63), default=0, metavar="N", help="seed of the resampling (0)")

@@ -13,12 +13,14 @@ COMMANDS = {  # name → module (imported when it runs, so that --help is quick)
     "plan": ("jobs.plan", "foretell a run: rows, refusals, views, tokens, hours and money"),
     "verify": ("jobs.verify", "prove an output folder complete and untouched, offline"),
     "evaluate": ("jobs.evaluate", "score a finished run against references in its manifest"),
+    "calibrate": ("jobs.calibrate", "labelled rows: a model's profile, with calibrated confidences and a strategy"),
     "report": ("jobs.report", "one self-contained HTML page of a run"),
     "export": ("jobs.export", "results as coco, label-studio, hocr, alto, searchable-pdf, jsonl or csv"),
     "demo": ("jobs.demo", "make pictures with known answers and run everything on them"),
     "train_embedded": ("jobs.train_embedded", "the recipe that made the embedded model"),
     "train_finder": ("jobs.train_finder", "the recipe that made its line finder"),
     "train_reader": ("jobs.train_reader", "the recipe that made its line reader"),
+    "train_documents": ("jobs.train_documents", "the recipe that made the model for documents"),
 }
 
 

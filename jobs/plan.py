@@ -103,20 +103,21 @@ def _target(name: str | None) -> Path | None:
 
 def _foretold(prepared: "Prepared", todo: int, sample: int, price: float | None) -> "Forecast":
     from jobs.run import ray_session
-    from ray_pipeline.forecast import Work, forecast
-    from ray_pipeline.pipeline import run_trials
-    from ray_pipeline.worker import WorkOrder
+    from ray_pipeline.forecast import Work, forecast, warming_s
+    from ray_pipeline.pipeline import run_nothing, run_trials
 
-    settings, manifest = prepared.settings, prepared.manifest
-    order = WorkOrder(settings, manifest.base, manifest.remote, manifest.passthrough)
+    settings = prepared.settings
     parts = len(prepared.missing) + len(prepared.again)
     workers = min(settings.run.actors, parts, MOST_WORKERS)
     samples = [_blocks(prepared, sample, settings.run.seed + k) for k in range(workers)]
-    started = time.monotonic()
+    began_s = time.monotonic()
     with ray_session(settings):
-        trials = run_trials(order, samples)
-    busy_s = max(trial.warm_s + trial.work_s for trial in trials)
-    start_s = max(time.monotonic() - started - busy_s, 0.0)
+        opened_s = time.monotonic()
+        pass_s = run_nothing(prepared.manifest, prepared.order, workers)  # first, as in the run: no process is there yet
+        trials = run_trials(prepared.order, samples)
+        closing_s = time.monotonic()
+    session_s = opened_s - began_s + time.monotonic() - closing_s
+    start_s = session_s + pass_s + warming_s(trials)
     return forecast(trials, start_s, Work(todo, settings.run.part_rows, min(settings.run.actors, parts)), price)
 
 

@@ -24,9 +24,10 @@ from ray_pipeline.delivery.fingerprint import differences, fingerprint
 from ray_pipeline.delivery.index import complete
 from ray_pipeline.forecast import compared
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
+from ray_pipeline.intake.manifest_files import store_of
 from ray_pipeline.models.families import check_family
-from ray_pipeline.models.profiles import profile_digests
-from ray_pipeline.models.weights import ModelRefused, model_digests
+from ray_pipeline.models.profiles import LARGEST_BYTES, Learned, confidence_maps, profile_digests, resolved, shown
+from ray_pipeline.models.weights import ModelRefused, model_digests, model_folder
 from ray_pipeline.pipeline import RunBroken, run_parts
 from ray_pipeline.scrubbing import carries_a_secret
 from ray_pipeline.worker import FURTHER, PartOutcome, WorkOrder
@@ -48,7 +49,10 @@ class TooManyErrors(RuntimeError):
 
 @dataclass
 class Prepared:
-    """A run that may start: everything checked, nothing written yet."""
+    """A run that may start: everything checked, nothing written yet.
+
+    `settings` are those that travel to the workers, with the content of files in the place of their addresses.
+    """
 
     settings: JobSettings
     manifest: Manifest
@@ -59,10 +63,19 @@ class Prepared:
     plan: dict[str, Any] | None = None
     missing: list[Part] = field(default_factory=list)
     again: list[Part] = field(default_factory=list)  # committed, with rows whose failure may pass
+    note: str | None = None  # what the profile does in this run
+    model_sha256: dict[str, str] = field(default_factory=dict)  # of the model's own files, which all workers must have
 
     @property
     def complete(self) -> bool:
         return self.output.exists("index.json")
+
+    @property
+    def order(self) -> WorkOrder:
+        """What the workers are told."""
+        manifest, again = self.manifest, bool(self.again)
+        place = (manifest.base, manifest.remote, manifest.passthrough)
+        return WorkOrder(self.settings, *place, again, model_sha256=self.model_sha256)
 
 
 def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = False) -> Prepared:
@@ -71,21 +84,26 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
     Raises:
         RunRefused: with the one line to show.
     """
-    settings = settings.model_copy(update={"manifest": _absolute(settings.manifest), "output": _absolute(settings.output)})
-    _refuse_secrets(settings)
-    _refuse_unwritable_log(settings.run.log)
-    plan = _plan(settings.run.plan)
+    given = settings.model_copy(
+        update={"manifest": _absolute(settings.manifest), "output": _absolute(settings.output)}
+        | ({"profile": _absolute(settings.profile)} if settings.profile is not None else {})
+    )
+    _refuse_secrets(given)
+    _refuse_unwritable_log(given.run.log)
+    plan = _plan(given.run.plan)
     try:
         check_floors()
         refuse_unsafe_environment()
+        settings, learned = resolved(given, model_folder(given.model.name, given.model.revision), _content)
         folder = check_family(settings)
         manifest = open_manifest(settings.manifest, settings.run.limit, needs, settings.passthrough)
     except (ModelRefused, ManifestRefused, RuntimeError) as refusal:
         raise RunRefused(str(refusal)) from None
-    digests = model_digests(folder) | profile_digests(folder, settings.select)
-    facts = fingerprint(settings, manifest.digest, digests)
+    own = model_digests(folder)
+    digests = own | profile_digests(folder, settings.select) | (learned.digests if learned else {})
+    facts = fingerprint(shown(settings, given), manifest.digest, digests)
     run_file = {
-        "settings": settings.model_dump(mode="json"),
+        "settings": shown(settings, given).model_dump(mode="json"),
         "fingerprint": facts,
         "versions": {
             name: _version(name) for name in ("fovea", "ray", "torch", "transformers", "pyarrow", "pillow", "pypdfium2")
@@ -93,7 +111,8 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
         "model": {"folder": str(folder), "revision": settings.model.revision, "sha256": digests},
     }
     parts = cut_parts(manifest.rows, settings.run.part_rows)
-    prepared = Prepared(settings, manifest, _output(settings.output), facts, run_file, parts, plan)
+    note = _note(settings, learned) if learned else None
+    prepared = Prepared(settings, manifest, _output(settings.output), facts, run_file, parts, plan, note=note, model_sha256=own)
     _refuse_other_run(prepared)
     _refuse_other_plan(prepared)
     done = set(prepared.output.list_results())
@@ -103,6 +122,21 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
     if prepared.missing or prepared.again:
         _refuse_unwritable(prepared.output)
     return prepared
+
+
+def _content(uri: str) -> bytes:
+    """A file from any store; of one that is too large to travel so much that this is known."""
+    store, path = store_of(uri)
+    with store.open(path) as file:
+        return file.read(LARGEST_BYTES + 1)
+
+
+def _note(settings: JobSettings, learned: Learned) -> str:
+    """One line on what the profile does in this run."""
+    maps, differing = confidence_maps(settings, learned.profile)
+    if differing and learned.profile.confidences:
+        return f"profile: confidences stay as they are; the maps were fitted under other settings: {'; '.join(differing)}"
+    return f"profile: calibrated confidences of {', '.join(maps)}" if maps else "profile: it has no confidence maps"
 
 
 def _version(name: str) -> str:
@@ -141,8 +175,8 @@ def _refuse_unwritable(output: Output) -> None:
 
 def _refuse_secrets(settings: JobSettings) -> None:
     """Addresses are shown in logs and written to run.json."""
-    for name in ("manifest", "output"):
-        if carries_a_secret(getattr(settings, name)):
+    for name in ("manifest", "output", "profile"):
+        if carries_a_secret(getattr(settings, name) or ""):
             raise RunRefused(
                 f"{name} has user info or a query in its address; credentials come from the role or the standard chain"
             )
@@ -205,6 +239,8 @@ def execute(prepared: Prepared) -> int:
         print(f"nothing to do: {index['rows']} rows in {len(prepared.parts)} parts are there in {prepared.settings.output}")
         return _verdict(prepared, index)
     _begin(prepared)
+    if prepared.note:
+        print(prepared.note, file=sys.stderr)
     log = _log(prepared)
     log.info("run_started", rows=prepared.manifest.rows, parts=len(prepared.parts), parts_to_do=len(todo))
     started = time.time()
@@ -212,7 +248,7 @@ def execute(prepared: Prepared) -> int:
     try:
         with ray_session(prepared.settings):
             progress.skip(prepared.manifest.rows - sum(part.rows for part in todo))
-            for outcome in _worked(prepared, todo, progress) if todo else ():
+            for outcome in _worked(prepared, todo, progress, log) if todo else ():
                 outcomes.append(outcome)
                 log.info("part_ended", **{name: value for name, value in outcome.__dict__.items() if value is not None})
     except (RunBroken, TooManyErrors) as broken:
@@ -240,15 +276,16 @@ def _begin(prepared: Prepared) -> None:
         prepared.output.reopen()
 
 
-def _worked(prepared: Prepared, parts: list[Part], progress: Progress) -> Iterator[PartOutcome]:
-    manifest = prepared.manifest
-    order = WorkOrder(prepared.settings, manifest.base, manifest.remote, manifest.passthrough, bool(prepared.again))
-
+def _worked(prepared: Prepared, parts: list[Part], progress: Progress, log: Any) -> Iterator[PartOutcome]:
     def follow(statuses: Mapping[str, int]) -> None:
         progress.follow(statuses)
         _refuse_errors(prepared, statuses)
 
-    yield from run_parts(manifest, parts, order, follow)
+    def warn(line: str) -> None:
+        log.warning("worker_unfit", reason=line)
+        print(f"\n{line}", file=sys.stderr)
+
+    yield from run_parts(prepared.manifest, parts, prepared.order, follow, warn)
 
 
 def _refuse_errors(prepared: Prepared, statuses: Mapping[str, int]) -> None:

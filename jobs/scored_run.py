@@ -15,7 +15,7 @@ from ray_pipeline.delivery.commit import Output
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.finished_run import finished_run
 from ray_pipeline.delivery.formats.parquet import results_rows
-from ray_pipeline.intake.manifest import open_manifest
+from ray_pipeline.intake.manifest import Manifest, open_manifest
 from ray_pipeline.intake.references import read_truths
 from ray_pipeline.scoring.answers import score_answer
 from ray_pipeline.scoring.labels import score_labels
@@ -66,7 +66,7 @@ def read_run(uri: str, manifest_uri: str | None) -> ScoredRun:
     output, run = _opened(uri)
     finished = finished_run(uri) if output.exists("index.json") else None
     settings, digest = _settings(run, uri)
-    truths = _truths(settings, digest, manifest_uri)
+    truths = read_truths(same_manifest(settings, digest, manifest_uri))
     reader = _Reader(settings, finished is not None)
     rows = tuple(reader.scored(finished.rows() if finished else _committed(output), truths))
     return ScoredRun(
@@ -81,6 +81,35 @@ def read_run(uri: str, manifest_uri: str | None) -> ScoredRun:
         missing=reader.missing,
         unpaged=reader.unpaged,
     )
+
+
+def run_settings(uri: str) -> tuple[dict[str, Any], str]:
+    """The settings a run was made with, as recorded, and the digest of the manifest it was made from.
+
+    Raises:
+        EvaluationRefused: there is no run, or it records neither.
+    """
+    _, run = _opened(uri)
+    return _settings(run, uri)
+
+
+def same_manifest(settings: Mapping[str, Any], digest: str, manifest_uri: str | None) -> Manifest:
+    """The run's manifest or a labelled copy of it, opened as the run did: limit and pass-through columns count for its digest.
+
+    Raises:
+        EvaluationRefused: it has other rows than the run's.
+        ManifestRefused: it cannot be read.
+    """
+    uri = manifest_uri if manifest_uri is not None else settings["manifest"]
+    limit, passed = setting(settings, "run", "limit"), settings.get("passthrough")
+    names = tuple(map(str, passed)) if isinstance(passed, list) else ()
+    manifest = open_manifest(uri, limit if isinstance(limit, int) else None, (), names)
+    if manifest.digest != digest:
+        found, expected = manifest.digest[:12], digest[:12]
+        raise EvaluationRefused(
+            f"manifest {uri!r} has digest {found}…, expected {expected}… as in run.json: ids, pictures or questions differ"
+        )
+    return manifest
 
 
 def setting(settings: Mapping[str, Any], group: str, name: str) -> Any:
@@ -117,20 +146,6 @@ def _settings(run: dict[str, Any], uri: str) -> tuple[dict[str, Any], str]:
     if not isinstance(task, str) or task not in TABLES:
         raise EvaluationRefused(f"output {uri!r} is of task {task!r}, expected one of {', '.join(TABLES)}")
     return settings, digest
-
-
-def _truths(settings: dict[str, Any], digest: str, manifest_uri: str | None) -> Iterator[Truth]:
-    """The manifest is opened as the run did: limit and pass-through columns count for its digest; truths do not."""
-    uri = manifest_uri if manifest_uri is not None else settings["manifest"]
-    limit, passed = setting(settings, "run", "limit"), settings.get("passthrough")
-    names = tuple(map(str, passed)) if isinstance(passed, list) else ()
-    manifest = open_manifest(uri, limit if isinstance(limit, int) else None, (), names)
-    if manifest.digest != digest:
-        found, expected = manifest.digest[:12], digest[:12]
-        raise EvaluationRefused(
-            f"manifest {uri!r} has digest {found}…, expected {expected}… as in run.json: ids, pictures or questions differ"
-        )
-    return read_truths(manifest)
 
 
 def _committed(output: Output) -> Iterator[dict[str, Any]]:

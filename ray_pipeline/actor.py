@@ -1,7 +1,7 @@
 """What one model process holds: the model, loaded once. Pictures in, each answered about or read."""
 
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import torch
 
@@ -9,7 +9,7 @@ from ray_pipeline.batching import Ended, RowLimit, ends
 from ray_pipeline.methods.box_regressor import read_regressor
 from ray_pipeline.models.contract import Family
 from ray_pipeline.models.families import load_family, ways
-from ray_pipeline.models.profiles import find_profile, regressor_bytes
+from ray_pipeline.models.profiles import confidence_maps, find_profile, regressor_bytes, resolved
 from ray_pipeline.models.weights import model_folder
 from ray_pipeline.page_labeller import label_picture
 from ray_pipeline.page_reader import read_page
@@ -17,6 +17,7 @@ from ray_pipeline.perceiver import Conversation, Plan, Ways, perceive
 from schemas.job import JobSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
 from schemas.picture import Picture
+from schemas.profile import ConfidenceMap, Sure
 from schemas.reading import Task
 
 Load = Callable[[ModelSettings, ViewSettings, PromptSettings], Family]
@@ -40,7 +41,7 @@ READING_PROMPT = PromptSettings(template="plain")  # what is asked for is the fa
 
 
 def planned(settings: JobSettings, family: Family) -> Plan:
-    """How this family perceives under a run's settings, with what calibration learned about it, where the run needs that."""
+    """How this family perceives under a run's resolved settings, with what calibration learned about it, as far as needed."""
     profile = regressor = None
     if settings.select.method != "greedy":
         folder = model_folder(settings.model.name, settings.model.revision)
@@ -50,6 +51,14 @@ def planned(settings: JobSettings, family: Family) -> Plan:
         settings.views, settings.refine, settings.prompt, family.defaults, settings.select, settings.fusion, profile, regressor,
         settings.run.seed, settings.ocr, settings.label, _ways(settings, family),
     )  # fmt: skip
+
+
+def calibrated(settings: JobSettings) -> tuple[JobSettings, dict[Sure, ConfidenceMap]]:
+    """Settings with all that their profile sets, and its confidence maps, as far as they hold under these settings."""
+    if settings.profile is None:
+        return settings, {}
+    settings, found = resolved(settings, model_folder(settings.model.name, settings.model.revision))
+    return settings, confidence_maps(settings, found.profile)[0] if found else {}
 
 
 def _ways(settings: JobSettings, family: Family) -> Ways:
@@ -65,9 +74,11 @@ class Actor:
     def __init__(self, settings: JobSettings, load: Load = load_family) -> None:
         torch.set_num_threads(settings.model.threads)
         torch.manual_seed(settings.run.seed)
+        settings, confidences = calibrated(settings)
         prompt = settings.prompt if settings.task == "answer" else READING_PROMPT
         self.family = load(settings.model, settings.views, prompt)
-        self.plan, self.talk = planned(settings, self.family), TASKS[settings.task]
+        self.plan = replace(planned(settings, self.family), confidences=confidences)
+        self.talk = TASKS[settings.task]
         self.limit = RowLimit(settings.run.batch)
         self.strict = settings.run.strict
 

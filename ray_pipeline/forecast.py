@@ -1,6 +1,7 @@
 """How long a run will take and what it will cost, from trials of a few rows; and what became of the forecast.
 
-Time is a start (Ray, workers, loading the model, winding up) and the rows of the busiest worker at the pace of the trials.
+Time is a start and the rows of the busiest worker at the pace of the trials. The start is what a run does once, each measured:
+opening and closing Ray, a pass of Ray Data over nothing, loading the model, and what the first rows take longer than others.
 The interval covers both what the sample leaves open (Student's t over the timed blocks, 90 %) and how much a machine's pace
 drifts in an hour, at least 15 %; with fewer than three blocks nothing is known about the first, and it is 50 %.
 """
@@ -106,6 +107,12 @@ def forecast(trials: Sequence[Trial], start_s: float, work: Work, price_per_hour
         largest_megapixels=max(sizes, default=0.0),
         money=None if price_per_hour is None else wall.times(work.actors * price_per_hour / 3600),
     )
+
+
+def warming_s(trials: Sequence[Trial]) -> float:
+    """Seconds of the slowest worker until it is at its pace: loading, and what its first block took longer than others."""
+    pace_s = _row_s(trials).likely
+    return max(trial.load_s + max(0.0, trial.warm_s - pace_s * trial.warm_rows) for trial in trials)
 
 
 def _row_s(trials: Sequence[Trial]) -> Interval:

@@ -45,7 +45,7 @@ class Opened:
 
 
 class Source(Protocol):
-    """Where files and pages come from. The methods are called in the threads of the pools, and never raise."""
+    """Where files and pages come from. The methods are called in the threads of the pools; what they raise ends the part."""
 
     fetching: ThreadPoolExecutor
     decoding: ThreadPoolExecutor
@@ -151,8 +151,10 @@ class PageBatches:
             if not self._decoding:
                 wait([file for files in self._fetching for file in files if not file.done()], return_when=FIRST_COMPLETED)
                 return []
-            one = self._decoding.popleft()
-            return self._opened(one) if isinstance(one, _Slice) else self._loaded(one)
+            one = self._decoding[0]  # taken off once all of it is there: what is left is closed if the part ends here
+            loaded = self._opened(one) if isinstance(one, _Slice) else self._loaded(one)
+            self._decoding.popleft()
+            return loaded
         finally:
             self.waited_s += time.monotonic() - started
 
@@ -182,7 +184,7 @@ class PageBatches:
         """Whatever is open when the part is left in the middle."""
         for one in self._decoding:
             for opening in one.opening if isinstance(one, _Slice) else ():
-                if not opening.cancel() and (document := opening.result().document):
+                if not opening.cancel() and opening.exception() is None and (document := opening.result().document):
                     document.close()
         for further in [*self._further, *(one for one in self._decoding if isinstance(one, _Further))]:
             for page in further.loading:

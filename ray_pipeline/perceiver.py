@@ -6,7 +6,7 @@ side by side, a row's story reads straight down, and a row's answer does not kno
 
 import hashlib
 import math
-from collections.abc import Generator
+from collections.abc import Generator, Mapping
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -14,6 +14,7 @@ from torch import Tensor
 
 from ray_pipeline.geometry.boxes import clip
 from ray_pipeline.methods.choose import Chosen, choose
+from ray_pipeline.methods.closer import closer_view, holding, moved_over
 from ray_pipeline.methods.focus import Focus, Question, expect, focus_layer, zoom_gate
 from ray_pipeline.methods.fusion import fuse, scale_views, sureness
 from ray_pipeline.methods.pool import IouRegressor
@@ -23,7 +24,7 @@ from schemas.labelling import LabelSettings
 from schemas.methods import FusionSettings, RefineSettings, SelectSettings
 from schemas.model import PromptSettings, ViewSettings
 from schemas.picture import Box, Picture
-from schemas.profile import HeadProfile
+from schemas.profile import ConfidenceMap, HeadProfile, Sure
 from schemas.reading import ReadingSettings
 from schemas.result import CandidateRecord, Perception, Refinement, Region
 from schemas.status import RowFailure, Status
@@ -43,7 +44,10 @@ class Ways:
 
 @dataclass(frozen=True)
 class Plan:
-    """How every row of a run is perceived. `profile` and `regressor` belong to the model and are None where it has none."""
+    """How every row of a run is perceived. `profile` and `regressor` belong to the model and are None where it has none.
+
+    `confidences`: what answers tell of their sureness goes through these maps last; all that is decided goes by raw numbers.
+    """
 
     views: ViewSettings
     refine: RefineSettings
@@ -57,6 +61,7 @@ class Plan:
     reading: ReadingSettings = field(default_factory=ReadingSettings)
     label: LabelSettings = field(default_factory=LabelSettings)
     ways: Ways = Ways()
+    confidences: Mapping[Sure, ConfidenceMap] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,10 @@ class Seen:
 
 @dataclass(frozen=True)
 class _Answered:
-    """A row's story so far: the first and the final answer, what it cost, what FOCUS did and CHOOSE saw."""
+    """A row's story so far: the first and the final answer, what it cost, what FOCUS did and CHOOSE saw.
+
+    `passed` are the answers behind crops that were looked at before the last one.
+    """
 
     final: Generation
     first: Generation | None
@@ -79,6 +87,7 @@ class _Answered:
     map_YX: Tensor | None = None
     records: tuple[CandidateRecord, ...] | None = None
     regions: tuple[Region, ...] = ()
+    passed: tuple[Generation, ...] = ()
 
 
 Conversation = Generator[Request, Reply, Seen]
@@ -101,7 +110,8 @@ def perceive_shown(tokens: VisualTokens, question: str, plan: Plan) -> Conversat
     answered = yield from _refined(tokens, question, plan)
     if plan.fusion.scales:
         answered = yield from _at_scales(picture, question, plan, answered)
-    return _seen(answered, picture)
+    seen = _seen(answered, picture)
+    return replace(seen, perception=_calibrated(seen.perception, plan.confidences)) if plan.confidences else seen
 
 
 def _refined(tokens: VisualTokens, question: str, plan: Plan) -> Generator[Request, Reply, _Answered]:
@@ -115,15 +125,39 @@ def _refined(tokens: VisualTokens, question: str, plan: Plan) -> Generator[Reque
         if sure := _sure_enough(first, plan):
             return (yield from _final(tokens, question, plan, first, Refinement(refine.method, (), False, sure)))
     asked = Question(question, first.attention_HT if first else None)
-    focus: Focus = yield from FOCUS[refine.method](tokens, asked, plan.prompt.generic, refine, plan.defaults)
+    sized = holding(first, tokens.picture, refine, plan.defaults) if first and refine.hold_answer else refine
+    focus: Focus = yield from FOCUS[refine.method](tokens, asked, plan.prompt.generic, sized, plan.defaults)
+    if first and refine.hold_answer:
+        focus = replace(focus, boxes_px=tuple(moved_over(crop, first, tokens.picture) for crop in focus.boxes_px))
     if not focus.boxes_px:
         none = Refinement(refine.method, (), False, focus.reason)
         return replace((yield from _final(tokens, question, plan, first, none)), map_YX=focus.map_YX)
-    # the name is bound anew, so that the shorter prefix goes as soon as the longer one is there
+    shown = tokens if refine.looks > 1 else None  # else the shorter prefix goes as soon as the longer one is there
     tokens = expect(VisualTokens, (yield Encode(tokens.picture, focus.boxes_px, behind=tokens)))
     zoom = Refinement(refine.method, focus.boxes_px, True, focus.reason)
     second = yield from _final(tokens, question, plan, None, zoom)
+    if shown is not None:
+        second = yield from _looked_closer(shown, question, plan, second)
     return replace(_surer(first, second, plan), map_YX=focus.map_YX)
+
+
+def _looked_closer(shown: VisualTokens, question: str, plan: Plan, answered: _Answered) -> Generator[Request, Reply, _Answered]:
+    """Look after look at the box that the answer gave, until one is sure enough, or less sure than the one before it."""
+    for look in range(2, plan.refine.looks + 1):
+        (crop,) = answered.refinement.crops_px
+        view = closer_view(answered.final, crop, shown.picture, plan.defaults.input_px)
+        if view is None or _sure_enough(answered.final, plan):
+            break
+        tokens = expect(VisualTokens, (yield Encode(shown.picture, (view,), behind=shown)))
+        reason = f"{answered.refinement.reason}; look {look} at the box of the answer before"
+        again = yield from _final(tokens, question, plan, None, Refinement(plan.refine.method, (view,), True, reason))
+        again = replace(again, views=answered.views + 1, visual_tokens=answered.visual_tokens + tokens.count - shown.count)
+        if plan.refine.keep == "surer" and sureness(again.final) < sureness(answered.final):
+            kept = replace(answered.refinement, reason=f"{answered.refinement.reason}; look {look} was less sure")
+            stands = replace(answered, refinement=kept, passed=(*answered.passed, again.final))
+            return replace(stands, views=again.views, visual_tokens=again.visual_tokens)
+        answered = replace(again, passed=(*answered.passed, answered.final))
+    return answered
 
 
 def _final(
@@ -164,13 +198,13 @@ def _surer(first: Generation | None, second: _Answered, plan: Plan) -> _Answered
     refinement = second.refinement
     if plan.refine.keep == "surer" and not second.final.text and _cut_off(second.final, refinement.crops_px):
         kept = replace(refinement, used=False, reason=f"{refinement.reason}; the crop cuts its box off, the first answer stands")
-        return replace(second, final=first, refinement=kept, records=_records((first, second.final), first, None))
+        return replace(second, final=first, refinement=kept, records=_records((first, *second.passed, second.final), first, None))
     if plan.refine.keep == "refined" or second.records is not None:
         return second
     if sureness(second.final) >= sureness(first):
         return replace(second, refinement=replace(refinement, reason=f"{refinement.reason}; surer than the first answer"))
     kept = replace(refinement, used=False, reason=f"{refinement.reason}; the first answer is surer")
-    return replace(second, final=first, refinement=kept, records=_records((first, second.final), first, None))
+    return replace(second, final=first, refinement=kept, records=_records((first, *second.passed, second.final), first, None))
 
 
 def _cut_off(answer: Generation, crops_px: tuple[Box, ...]) -> bool:
@@ -213,7 +247,7 @@ def _seen(answered: _Answered, picture: Picture) -> Seen:
         raise RowFailure(Status.INVALID_OUTPUT, f"the model wrote nothing: {final.raw[:80]!r}; expected text or a box")
     records = answered.records
     if records is None:
-        records = _records([final], final, first)
+        records = _records([*answered.passed, final], final, first)
     records = tuple(replace(record, box_px=record.box_px and clip_box(record.box_px, picture)) for record in records)
     predicted = next((record.predicted_iou for record in records if record.chosen), None)
     sure = None if final.box_logprob is None else _confidence(final.box_logprob)
@@ -231,6 +265,16 @@ def _seen(answered: _Answered, picture: Picture) -> Seen:
         regions=answered.regions,
     )
     return Seen(perception, answered.map_YX)
+
+
+def _calibrated(said: Perception, maps: Mapping[Sure, ConfidenceMap]) -> Perception:
+    answer, box, first = said.answer_confidence, said.box_confidence, said.baseline_confidence
+    raw: dict[Sure, float | None] = {"answer": answer, "box": box, "baseline": first}
+    known = {name: maps[name].of(value) for name, value in raw.items() if name in maps and value is not None}
+    return replace(
+        said, calibrated=bool(known), answer_confidence=known.get("answer", answer), box_confidence=known.get("box", box),
+        baseline_confidence=known.get("baseline", first),
+    )  # fmt: skip
 
 
 def _records(

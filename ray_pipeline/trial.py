@@ -29,13 +29,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Trial:
-    """What one worker did. `load_s` from nothing to a loaded model, `warm_s` for the first block, `work_s` for all the others.
+    """What one worker did: `load_s` from nothing to a loaded model, `warm_s` for the first block of `warm_rows`, `work_s` for all
+    the others.
 
     `results` are short dicts of every result row, the warm-up's too: id, status, size in pixels, views, visual tokens.
     """
 
     load_s: float
     warm_s: float
+    warm_rows: int
     work_s: float
     blocks: tuple[Block, ...]
     results: tuple[dict[str, Any], ...]
@@ -51,7 +53,7 @@ def try_out(order: WorkOrder, blocks: list[list[ManifestRow]]) -> Trial:
     with tempfile.TemporaryDirectory(prefix="fovea-trial-") as folder:
         settings = order.settings.model_copy(update={"output": folder})
         started = time.monotonic()
-        worker = Worker(WorkOrder(settings, order.manifest_base, order.manifest_remote, order.passthrough, load=order.load))
+        worker = Worker(replace(order, settings=settings, retry_failed=False))
         load_s = time.monotonic() - started
         try:
             return _tried(worker, blocks, load_s)
@@ -72,7 +74,14 @@ def _tried(worker: Worker, blocks: list[list[ManifestRow]], load_s: float) -> Tr
         Block(len(rows), len(files[part.number]), outcome.model_seconds)
         for (part, rows), outcome in zip(parts[1:], outcomes, strict=True)
     )
-    return Trial(load_s, started - began, work_s, timed, tuple(_short(row) for part, _ in parts for row in files[part.number]))
+    return Trial(
+        load_s,
+        started - began,
+        len(blocks[0]),
+        work_s,
+        timed,
+        tuple(_short(row) for part, _ in parts for row in files[part.number]),
+    )
 
 
 def _renumbered(blocks: list[list[ManifestRow]]) -> list[tuple[Part, list[ManifestRow]]]:

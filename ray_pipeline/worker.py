@@ -24,11 +24,12 @@ from ray_pipeline.delivery.formats.parquet import results_bytes, results_rows
 from ray_pipeline.delivery.journal import Journal
 from ray_pipeline.delivery.rows import PictureFacts, failed_row
 from ray_pipeline.intake.addresses import AddressPolicy
-from ray_pipeline.intake.decode import Decoder
+from ray_pipeline.intake.decode import Decoder, DecoderUnavailable
 from ray_pipeline.intake.document import Document
 from ray_pipeline.intake.fetch import Fetcher
 from ray_pipeline.isolation import History, isolated
 from ray_pipeline.model_process import Answered, ModelProcess, ModelUnavailable
+from ray_pipeline.models.weights import ModelRefused, model_digests, model_folder
 from ray_pipeline.page_batches import Fetched, Loaded, Opened, PageBatches, sliced
 from ray_pipeline.part_rows import PartRows, Row
 from schemas.floors import check_floors
@@ -43,6 +44,7 @@ class WorkOrder:
     """Everything a worker needs to know about the run; travels to the workers once.
 
     `load` takes the place of the families' own loader: a function of a module that the model process can import.
+    `model_sha256`: digests of the model's files as the driver found them, by name; empty = not compared.
     """
 
     settings: JobSettings
@@ -51,6 +53,7 @@ class WorkOrder:
     passthrough: pa.Schema
     retry_failed: bool = False
     load: Callable[..., Any] | None = None
+    model_sha256: Mapping[str, str] = field(default_factory=dict, kw_only=True)
 
 
 @dataclass
@@ -58,6 +61,7 @@ class PartOutcome:
     """What became of a part. `failure` is set where it could not be committed; rows are then not accounted for.
 
     `rows` are those of the manifest, and once they are committed those of the results, pages counted one by one.
+    `unfit`: the failure is the worker's own, which can start no model or no decoder here; another may well do the part.
     `recovered` rows were there from an earlier worker; `starts` counts model processes that were started anew.
     """
 
@@ -66,6 +70,7 @@ class PartOutcome:
     statuses: dict[str, int] = field(default_factory=dict)
     committed: bool = False
     failure: str | None = None
+    unfit: bool = False
     recovered: int = 0
     starts: int = 0
     seconds: float = 0.0
@@ -93,11 +98,12 @@ class Worker:
     """A model process with its own intake and its own way to the output folder. Parts may be run in several threads at once.
 
     Raises:
-        ModelUnavailable: on creation, when the model cannot be loaded.
+        ModelUnavailable: on creation, when the model cannot be loaded, or its files are not those that the driver has.
     """
 
     def __init__(self, order: WorkOrder, tell: Tell = tell_nobody) -> None:
         check_floors()  # other nodes may have other versions than the driver's
+        _refuse_other_model(order)
         settings = order.settings
         self.order, self.tell = order, tell
         self.log = events.logger(actor="worker")
@@ -115,8 +121,8 @@ class Worker:
         outcome, started = PartOutcome(part.number, len(rows)), time.monotonic()
         try:
             _OpenPart(self, part, rows, outcome).work()
-        except ModelUnavailable as error:
-            outcome.failure = one_line(str(error))
+        except (ModelUnavailable, DecoderUnavailable) as error:
+            outcome.failure, outcome.unfit = one_line(str(error)), True
         except Exception as error:
             outcome.failure = one_line(f"{type(error).__name__}: {error}")
         outcome.seconds = time.monotonic() - started
@@ -158,7 +164,11 @@ class Worker:
         document = _decoded(lambda: self._counted(got))
         if isinstance(document, RowFailure):
             return Opened(row, [Loaded(row.number, row, document)])
-        return Opened(row, [] if document.sha256 == known else [self.page(row, document, 0)], document)
+        try:
+            return Opened(row, [] if document.sha256 == known else [self.page(row, document, 0)], document)
+        except BaseException:
+            document.close()
+            raise
 
     def page(self, row: ManifestRow, document: Document, page: int) -> Loaded:
         """A page of an opened document, or why there is none."""
@@ -308,11 +318,28 @@ class _OpenPart:
         return Answered(rows, answered.death)
 
 
+def _refuse_other_model(order: WorkOrder) -> None:
+    """Other weights would answer under the same fingerprint. Read just before they are loaded: the disk is asked once."""
+    if not order.model_sha256:
+        return
+    model = order.settings.model
+    try:
+        found = model_digests(model_folder(model.name, model.revision))
+    except ModelRefused as refusal:
+        raise ModelUnavailable(str(refusal)) from None
+    for name in sorted(order.model_sha256.keys() | found.keys()):
+        here, expected = (digests.get(name, "absent") for digests in (found, order.model_sha256))
+        if here != expected:
+            raise ModelUnavailable(f"model {model.name!r}: found another {name} here ({here[:12]}), expected {expected[:12]}")
+
+
 def _decoded(decode: Callable[[], _T]) -> _T | RowFailure:
     try:
         return decode()
     except RowFailure as failure:
         return failure
+    except DecoderUnavailable:  # the worker's own trouble, of which no row may hear
+        raise
     except Exception as error:
         return RowFailure(Status.DECODE_CRASH, f"{type(error).__name__}: {error}")
 

@@ -22,6 +22,7 @@ class FetchSettings(Settings):
     max_bytes: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest file in bytes")
     max_pixels: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest picture, width times height")
     max_pages: Annotated[int, Field(gt=0)] = Field(2_000, description="most pages or frames of one file")
+    pdf: bool = Field(False, description="PDFs are rendered; else they are decode_unsupported, and their library is not loaded")
     pdf_dpi: Annotated[int, Field(ge=72, le=1200)] = Field(
         300, description="dots per inch of rendered PDF pages; fewer, down to 72, for pages of more than 35 million pixels"
     )
@@ -79,6 +80,11 @@ class JobSettings(Settings):
     label: LabelSettings = LabelSettings()
     fetch: FetchSettings = FetchSettings()
     run: RunSettings = RunSettings()
+    profile: str | None = Field(
+        None,
+        description="profile.json that `fovea calibrate` wrote for this model, any fsspec URI: its layer, heads, regressor and "
+        "strategy hold where nothing else is set, its confidence maps where answers are found as when they were fitted",
+    )
     passthrough: tuple[str, ...] = Field((), description="further manifest columns to copy into the results")
 
     @model_validator(mode="after")
@@ -102,6 +108,7 @@ class JobSettings(Settings):
             "fusion": self.fusion != FusionSettings(),
             "prompt": self.prompt != PromptSettings(),
             "views.max_crops": self.views.max_crops > 0,
+            "profile": self.profile is not None,
         }
         if found := [name for name, given in meant_for_answers.items() if given]:
             raise ValueError(f"{found[0]} is for answers: pages are read as the settings of `ocr` say; expected its default")

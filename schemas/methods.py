@@ -14,6 +14,7 @@ def _upright(box: tuple[float, float, float, float]) -> tuple[float, float, floa
     return box
 
 
+_ONE_REGION = "expected a method that looks for one region, mode 'corrected'"
 UnitBox = Annotated[tuple[float, float, float, float], AfterValidator(_upright)]
 
 
@@ -38,6 +39,16 @@ class RefineSettings(Settings):
     regions_unit: Annotated[tuple[UnitBox, ...], Field(max_length=8)] = Field(
         (), description="for `fixed`: boxes x0, y0, x1, y1 in shares of the picture's width and height, 0 to 1"
     )
+    looks: Annotated[int, Field(ge=1, le=4)] = Field(
+        1,
+        description="most crops, one after the other: each further one lies around the box of the answer before, unless that "
+        "is as sure as the gate asks; for models that write boxes beside their texts",
+    )
+    hold_answer: bool = Field(
+        False,
+        description="the smallest window also takes in the first answer's box with room around it: the map says where to look, "
+        "the answer how large it is; for models that write boxes beside their texts",
+    )
     block_px: Annotated[int, Field(ge=64)] | None = Field(
         None, description="map pictures block by block where a side is longer than this (1024 as published); null = never"
     )
@@ -61,9 +72,19 @@ class RefineSettings(Settings):
         if (self.method == "fixed") != bool(self.regions_unit):
             found = f"refine.method {self.method!r} with {len(self.regions_unit)} refine.regions_unit"
             raise ValueError(f"{found}; expected `fixed` with one region or more, or another method with none")
+        if self.looks > 1 and self._finds_no_single_region():
+            raise ValueError(f"{self.looks} refine.looks with {self._way()}; {_ONE_REGION}")
+        if self.hold_answer and (not self.first_answer or self._finds_no_single_region()):
+            raise ValueError(f"refine.hold_answer with {self._way()}, first_answer {self.first_answer}; {_ONE_REGION}, true")
         if self.method == "fixed" and self.mode == "official":
             raise ValueError("refine.mode 'official' with method 'fixed': nothing of it is published, expected 'corrected'")
         return self
+
+    def _finds_no_single_region(self) -> bool:
+        return self.regions > 1 or self.method in ("none", "fixed") or self.mode == "official"
+
+    def _way(self) -> str:
+        return f"method {self.method!r}, mode {self.mode!r}, {self.regions} region(s)"
 
 
 class SelectSettings(Settings):

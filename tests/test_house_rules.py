@@ -161,7 +161,13 @@ def imported(path: Path) -> set[str]:
 
 
 def test_imports_are_dependencies() -> None:
-    called = {"PIL": "pillow", "faster_coco_eval": "faster-coco-eval", "huggingface_hub": "huggingface-hub", "yaml": "pyyaml"}
+    called = {
+        "PIL": "pillow",
+        "faster_coco_eval": "faster-coco-eval",
+        "huggingface_hub": "huggingface-hub",
+        "sklearn": "scikit-learn",
+        "yaml": "pyyaml",
+    }
     found = set().union(*(imported(path) for path in python_files(*PACKAGES))) - sys.stdlib_module_names - set(PACKAGES)
     listed = {re.split(r"[\[<>=]", line)[0] for line in PROJECT["dependencies"]}
     assert sorted({called.get(name, name) for name in found} ^ listed) == []

@@ -30,7 +30,7 @@ from tests.faults.bad_pictures import BadPicture, bad_pictures, endless_pictures
 from tests.faults.junk_answers import junk_answers
 
 FILES, BAD, ORDERS, SEED = 2000, 200, 3, 20261121
-SETTINGS = FetchSettings(decode_memory_bytes=1_000_000_000, decode_timeout_s=20)
+SETTINGS = FetchSettings(decode_memory_bytes=1_000_000_000, decode_timeout_s=20, pdf=True)
 CLEAN_REPEATS = 100
 ROW_S = 0.1  # what a fast model needs for a row, of which the child may take 5 %
 

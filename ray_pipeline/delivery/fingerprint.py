@@ -13,6 +13,7 @@ FREE = frozenset(
     {
         "manifest",  # its digest counts, not where it lies
         "output",
+        "profile",  # the digests of its files count
         "fetch.schemes",
         "fetch.hosts",
         "fetch.buckets",

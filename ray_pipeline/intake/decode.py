@@ -27,7 +27,8 @@ from schemas.picture import Picture
 from schemas.status import RowFailure, Status
 
 _START_S = 60.0  # a fresh interpreter on a busy machine; no file's time runs meanwhile
-_PAUSE_S = 1.0  # between a kill from outside and the second try
+_STARTS = 3  # tries in a row after which no child can be started
+_PAUSE_S = 1.0  # between a kill from outside and the second try, and between two tries to start
 _FILES_PER_CHILD = 1000  # memory that Pillow's libraries keep goes back now and then
 _START = "import json, sys; sys.path[:0] = json.loads(sys.argv.pop(1)); from ray_pipeline.intake.decode_child import main; main()"
 Pixels = NDArray[np.uint8]
@@ -35,16 +36,21 @@ _T = TypeVar("_T")
 _DECODE_STATUSES = frozenset(status for status in Status if status.startswith("decode_"))
 
 
+class DecoderUnavailable(RuntimeError):
+    """No child can be started, `_STARTS` times in a row; one line says why. It says nothing about any file."""
+
+
 class Decoder:
     """One child process at a time. For one thread at a time; give each thread its own.
 
     Raises:
-        RuntimeError: on creation, when the child cannot start (too little memory allowed, a broken installation).
+        DecoderUnavailable: on creation or in any call, when no child can be started (too little memory allowed, a broken
+            installation, no processes left).
     """
 
     def __init__(self, settings: FetchSettings) -> None:
         self._settings = settings
-        self._child: _Child | None = _Child(settings)
+        self._child: _Child | None = self._started()
 
     def __enter__(self) -> "Decoder":
         return self
@@ -124,23 +130,28 @@ class Decoder:
         if self._child and (self._child.files >= _FILES_PER_CHILD or not self._child.is_alive()):
             self._discard()
         if self._child is None:
-            try:
-                self._child = self._started()
-            except (RuntimeError, OSError) as error:
-                raise RowFailure(Status.DECODE_CRASH, f"no decoder: {error}") from None
+            self._child = self._started()
         return self._child
 
     def _started(self) -> "_Child":
-        try:
-            return _Child(self._settings)
-        except (RuntimeError, OSError):  # as with a file: perhaps everything is being ended
-            time.sleep(_PAUSE_S)
-            return _Child(self._settings)
+        said = ""
+        for attempt in range(_STARTS):
+            if attempt:
+                time.sleep(_PAUSE_S)  # as with a file: perhaps everything is being ended
+            try:
+                return _Child(self._settings)
+            except (_NotReady, OSError) as error:
+                said = str(error)
+        raise DecoderUnavailable(f"the decoder process does not start: {said}")
 
     def _discard(self) -> None:
         if self._child:
             self._child.kill()
             self._child = None
+
+
+class _NotReady(Exception):
+    """A child that ended, or fell silent, before it said that it is ready."""
 
 
 class _ChildFailure(Exception):
@@ -165,7 +176,7 @@ class _Child:
         words = os.memfd_create("decoder-words", os.MFD_CLOEXEC)
         try:
             self._process = subprocess.Popen(
-                [*_command(), str(theirs.fileno()), *_limits(settings)],
+                [*_command(settings.pdf), str(theirs.fileno()), *_limits(settings)],
                 pass_fds=[theirs.fileno()],
                 env={"OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -250,10 +261,14 @@ class _Child:
         except (OSError, EOFError):  # TimeoutError is an OSError
             ready = False
         if not ready:
+            with contextlib.suppress(subprocess.TimeoutExpired):
+                self._process.wait(1.0)  # its end closes the socket a moment before it can be seen
+            code = self._process.poll()
             self.kill()
             said = os.pread(words, 4096, max(0, os.fstat(words).st_size - 4096)).decode(errors="replace").strip()
-            last = said.splitlines()[-1] if said else f"exit code {self._process.returncode}"
-            raise RuntimeError(f"the decoder process did not start: {last}")
+            silent = f"not ready within {_START_S:g} s" if code is None else f"exit code {code}"
+            last = said.splitlines()[-1] if said else silent
+            raise _NotReady(last)
 
     def _obituary(self) -> _ChildFailure:
         """How the child ended. Running out of CPU time is a timeout: the clock would have said so a moment later."""
@@ -268,21 +283,25 @@ class _Child:
         return _ChildFailure(Status.DECODE_CRASH, f"the decoder process {cause}")
 
 
-def _command() -> list[str]:
+def _command(pdf: bool) -> list[str]:
     """An isolated interpreter: no environment, no working folder on its path, only where our code and the libraries lie."""
-    folders = dict.fromkeys(str(Path(file).resolve().parents[level]) for file, level in _homes())
+    folders = dict.fromkeys(str(Path(file).resolve().parents[level]) for file, level in _homes(pdf))
     return [sys.executable, "-I", "-c", _START, json.dumps(list(folders))]
 
 
-def _homes() -> list[tuple[str, int]]:
+def _homes(pdf: bool) -> list[tuple[str, int]]:
+    homes = [(__file__, 2), (str(PIL.__file__), 1), (str(np.__file__), 1)]
+    if not pdf:
+        return homes
     pdfium = importlib.util.find_spec("pypdfium2_raw")  # found, not loaded: it is for the child alone
     if pdfium is None or pdfium.origin is None:
-        raise RuntimeError("the decoder process did not start: pypdfium2 is not installed")
-    return [(__file__, 2), (str(PIL.__file__), 1), (str(np.__file__), 1), (pdfium.origin, 1)]
+        raise _NotReady("pypdfium2 is not installed")
+    return [*homes, (pdfium.origin, 1)]
 
 
 def _limits(settings: FetchSettings) -> list[str]:
-    sizes = (settings.max_pixels, settings.max_pages, settings.pdf_dpi, settings.decode_memory_bytes)
+    pdf_dpi = settings.pdf_dpi if settings.pdf else 0
+    sizes = (settings.max_pixels, settings.max_pages, pdf_dpi, settings.decode_memory_bytes)
     numbers = (*sizes, math.ceil(settings.decode_timeout_s))
     return [str(number) for number in numbers]
 

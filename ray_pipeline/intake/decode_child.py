@@ -15,18 +15,20 @@ from numpy.typing import NDArray
 from ray_pipeline.intake import decode_wire as wire
 from ray_pipeline.intake.confinement import give_up_rights
 from ray_pipeline.intake.opened_file import OpenedFile, PageLimits
-from ray_pipeline.intake.pdf_pages import prepare_pdfium
 from ray_pipeline.intake.pixels import prepare_pillow
 from schemas.status import RowFailure, Status
 
 
 def main() -> None:
-    """Arguments: socket descriptor, max_pixels, max_pages, pdf_dpi, address space in bytes, CPU seconds per file."""
+    """Arguments: socket descriptor, max_pixels, max_pages, pdf_dpi (0: no PDFs), address space in bytes, CPU seconds per file."""
     descriptor, max_pixels, max_pages, pdf_dpi, memory_bytes = (int(text) for text in sys.argv[1:6])
     channel = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is sent to all processes of a job is the parent's to answer
     prepare_pillow(max_pixels)
-    prepare_pdfium()
+    if pdf_dpi:
+        from ray_pipeline.intake.pdf_pages import prepare_pdfium  # a library that is not asked for is not even loaded
+
+        prepare_pdfium()
     give_up_rights(memory_bytes)
     channel.sendall(wire.READY_MARK)
     desk = _Desk(PageLimits(max_pixels, max_pages, pdf_dpi))

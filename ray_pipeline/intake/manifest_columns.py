@@ -13,6 +13,7 @@ NUMBER = ("page",)
 LIST_OF_TEXT = ("phrases",)
 OWN = ("id", "image_uri", "page", "question", "phrases")
 _ALWAYS = ("id", "image_uri")
+_INSTEAD = {"phrases": ", or phrases for all rows in the setting label.phrases"}  # what else there is than a column
 
 
 @dataclass(frozen=True)
@@ -37,7 +38,8 @@ def chosen_columns(schema: pa.Schema, needs: Iterable[str], passthrough: Iterabl
     _refuse_clashes(passthrough)
     for name in dict.fromkeys((*_ALWAYS, *needs, *passthrough)):
         if name not in schema.names:
-            raise ManifestRefused(f"{shown}: no column {name!r}, expected it beside {', '.join(schema.names[:20])}")
+            beside = f"expected it beside {', '.join(schema.names[:20])}{_INSTEAD.get(name, '')}"
+            raise ManifestRefused(f"{shown}: no column {name!r}, {beside}")
     own = tuple(name for name in OWN if name in schema.names)
     for name in dict.fromkeys((*own, *needs, *passthrough)):
         _refuse_type(_only_field(schema, name, shown), shown)

@@ -15,7 +15,6 @@ from numpy.typing import NDArray
 from PIL import Image, MpoImagePlugin
 
 from ray_pipeline.intake.image_format import likeness, sniffed
-from ray_pipeline.intake.pdf_pages import PdfPages
 from ray_pipeline.intake.pixels import judged, opened, refuse_pixels, upright, write_rgb
 from ray_pipeline.intake.tiff_directories import as_first, directories
 from schemas.status import RowFailure, Status
@@ -25,7 +24,7 @@ Write = Callable[[int, int], NDArray[np.uint8]]  # width, height -> the array (h
 
 @dataclass(frozen=True)
 class PageLimits:
-    """What a page may be: `fetch.max_pixels`, `fetch.max_pages`, `fetch.pdf_dpi`."""
+    """What a page may be: `fetch.max_pixels`, `fetch.max_pages`, `fetch.pdf_dpi`; 0 for the last one where PDFs are not read."""
 
     max_pixels: int
     max_pages: int
@@ -46,6 +45,8 @@ class OpenedFile:
         name = sniffed(head[:16])
         if name is None:
             raise RowFailure(Status.DECODE_UNSUPPORTED, f"no allowed picture format ({likeness(head)})")
+        if name == "PDF" and not limits.pdf_dpi:
+            raise RowFailure(Status.DECODE_UNSUPPORTED, "a PDF, which is read only where the setting fetch.pdf is true")
         kind = _KINDS.get(name, _Frames)
         with judged(limits.max_pixels):
             self._reader: _Reader = kind(view, name, limits)
@@ -127,6 +128,8 @@ class _Pdf(_Reader):
     """A PDF, whose pages have no pixels of their own: they are rendered."""
 
     def __init__(self, file: memoryview, name: str, limits: PageLimits) -> None:
+        from ray_pipeline.intake.pdf_pages import PdfPages  # loaded before the process was locked in, where it is wanted
+
         self._limits, self._pdf = limits, PdfPages(np.frombuffer(file, np.uint8))
         self.numbered = self.pages = self._pdf.pages
         if self.pages < 1:

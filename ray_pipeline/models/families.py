@@ -1,21 +1,14 @@
 """Model families by name, what each can honour, and how a folder becomes a loaded one."""
 
 import difflib
+import importlib
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
 
-from transformers.utils.logging import disable_progress_bar
-
 from ray_pipeline.models.contract import Abilities, Family
-from ray_pipeline.models.instructblip import InstructBlip
-from ray_pipeline.models.internvl import InternVl
-from ray_pipeline.models.line_llava import LineLlava
-from ray_pipeline.models.llava import Llava
-from ray_pipeline.models.llava_next import LlavaNext
-from ray_pipeline.models.mc_llava import McLlava
 from ray_pipeline.models.profiles import find_profile
-from ray_pipeline.models.qwen_vl import QwenVl
 from ray_pipeline.models.templates import CLOSELY
 from ray_pipeline.models.weights import ModelRefused, model_folder, offline
 from schemas.job import JobSettings
@@ -35,15 +28,33 @@ class Adapter(Protocol):
         ...
 
 
+@dataclass(frozen=True)
+class _Late:
+    """An adapter whose module is loaded when it is first asked: with what it imports that takes seconds, and a run needs one."""
+
+    module: str
+    name: str
+
+    def abilities(self, config: dict[str, Any]) -> Abilities:
+        return self._adapter().abilities(config)
+
+    def load(self, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:
+        return self._adapter().load(folder, model, views, prompt)
+
+    def _adapter(self) -> Adapter:
+        adapter: Adapter = getattr(importlib.import_module(f"ray_pipeline.models.{self.module}"), self.name)
+        return adapter
+
+
 FAMILIES: dict[str, Adapter] = {  # `model_type` of config.json -> adapter
-    "instructblip": InstructBlip,
-    "internvl": InternVl,
-    "line-llava": LineLlava,
-    "llava": Llava,
-    "llava_next": LlavaNext,
-    "mc-llava": McLlava,
-    "qwen2_5_vl": QwenVl,
-    "qwen3_vl": QwenVl,
+    "instructblip": _Late("instructblip", "InstructBlip"),
+    "internvl": _Late("internvl", "InternVl"),
+    "line-llava": _Late("line_llava", "LineLlava"),
+    "llava": _Late("llava", "Llava"),
+    "llava_next": _Late("llava_next", "LlavaNext"),
+    "mc-llava": _Late("mc_llava", "McLlava"),
+    "qwen2_5_vl": _Late("qwen_vl", "QwenVl"),
+    "qwen3_vl": _Late("qwen_vl", "QwenVl"),
 }
 
 
@@ -202,6 +213,8 @@ def _listed(names: frozenset[str]) -> str:
 
 def load_family(model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:
     """Load a checked folder's weights onto the configured device."""
+    from transformers.utils.logging import disable_progress_bar  # takes seconds, which a check without a model does not need
+
     folder = model_folder(model.name, model.revision)
     disable_progress_bar()  # a bar per process says nothing about the run
     config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())

@@ -8,12 +8,15 @@ Shapes: V views, T tokens, F features, D width.
 
 from typing import Any, ClassVar
 
+import torch
 from torch import Tensor, nn
 from transformers import AutoConfig, AutoModelForCausalLM, PreTrainedConfig, PreTrainedModel
 
 from ray_pipeline.models.line_tokens import FEATURES
 
 DILATIONS = (1, 2, 4, 8)  # of five taps each: thirty characters to either side
+VISUAL_SCALE = 8.0  # so that the decoder's layers, which add to it, do not drown which character it is
+FIRST_GAIN = 0.1  # about the size of a character's own embedding
 
 
 class LineLlavaConfig(PreTrainedConfig):
@@ -44,20 +47,25 @@ class LineLlavaConfig(PreTrainedConfig):
 
 
 class LineContext(nn.Module):
-    """Residual convolutions along a view's text, widening: (V, T, D) -> (V, T, D). Beyond a view's ends there is nothing."""
+    """What stands around each character of a view: (V, T, D) -> (V, T, D), by residual convolutions along the text.
+
+    Normalised and scaled down at its end, so that it is added to a character without drowning which one it is. Beyond a view's
+    ends there is nothing.
+    """
 
     def __init__(self, width: int) -> None:
         super().__init__()
         self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in DILATIONS)
         self.convolutions = nn.ModuleList(nn.Conv1d(width, width, 5, padding=2 * step, dilation=step) for step in DILATIONS)
         self.mixers = nn.ModuleList(nn.Linear(width, width) for _ in DILATIONS)
+        self.gain = nn.Parameter(torch.full((width,), FIRST_GAIN))
 
     def forward(self, tokens_VTD: Tensor, valid_VT: Tensor) -> Tensor:
         there = valid_VT[..., None].to(tokens_VTD.dtype)
         for norm, convolution, mixer in zip(self.norms, self.convolutions, self.mixers, strict=True):
             around = convolution((norm(tokens_VTD) * there).transpose(1, 2)).transpose(1, 2)
             tokens_VTD = tokens_VTD + mixer(nn.functional.gelu(around))
-        return tokens_VTD
+        return nn.functional.rms_norm(tokens_VTD, tokens_VTD.shape[-1:]) * self.gain
 
 
 class LineLlavaForConditionalGeneration(PreTrainedModel):
@@ -81,7 +89,7 @@ class LineLlavaForConditionalGeneration(PreTrainedModel):
     def visual(self, ids_VT: Tensor, features_VTF: Tensor, valid_VT: Tensor) -> Tensor:
         """Embeddings (V, T, D) of read characters at their places; those that are not `valid` are padding."""
         placed = self.language_model.get_input_embeddings()(ids_VT) + self.place_embed(features_VTF)
-        embedded: Tensor = self.line_context(placed, valid_VT)
+        embedded: Tensor = (placed + self.line_context(placed, valid_VT)) * VISUAL_SCALE
         return embedded
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:

@@ -11,7 +11,7 @@ from ray_pipeline.scoring.reliability import Reliability, reliability
 from ray_pipeline.scoring.scored_row import ScoredRow
 from ray_pipeline.scoring.share import Share
 from ray_pipeline.scoring.sizes import SIZES, UNKNOWN
-from ray_pipeline.scoring.tables import Contrast, Group, contrasts, groups
+from ray_pipeline.scoring.tables import Contrast, Group, Shares, contrasts, groups
 
 ALL = "all"
 Key = Callable[[ScoredRow], str]
@@ -69,8 +69,8 @@ def evaluated(rows: Sequence[ScoredRow], task: str, count: int, seed: int) -> Ev
         size_sensitivity=contrasts(
             labelled, names, draws, high=lambda row: row.groups.size == "large", low=lambda row: row.groups.size == "small"
         ),
-        refinement=_by_size(labelled, [row.scores for row in labelled], [row.before for row in labelled], names, count, seed),
-        studies={name: _study(labelled, columns, draws) for name, columns in STUDIES.items()},
+        refinement=by_size(labelled, [row.scores for row in labelled], [row.before for row in labelled], names, count, seed),
+        studies={name: study_groups(labelled, columns, draws) for name, columns in STUDIES.items()},
         reliability=_reliability(labelled),
         average_precision=average_precision(pages) if pages else None,
     )
@@ -86,11 +86,11 @@ def compared(rows: Sequence[ScoredRow], others: Sequence[ScoredRow], task: str, 
         rows=len(pairs),
         only_here=len(here) - len(pairs),
         only_there=len(there) - len(pairs),
-        sizes=_by_size(mine, [row.scores for row in mine], [row.scores for row in theirs], TABLES[task], count, seed),
+        sizes=by_size(mine, [row.scores for row in mine], [row.scores for row in theirs], TABLES[task], count, seed),
     )
 
 
-def _by_size(
+def by_size(
     rows: Sequence[ScoredRow], values: Sequence[Mapping[str, Share]], others: Sequence[Mapping[str, Share]],
     names: Sequence[str], count: int, seed: int,
 ) -> dict[str, dict[str, Difference]]:  # fmt: skip
@@ -105,10 +105,12 @@ def _by_size(
     return found
 
 
-def _study(rows: Sequence[ScoredRow], names: Sequence[str], draws: Draws) -> list[Group]:
+def study_groups(
+    rows: Sequence[ScoredRow], names: Sequence[str], draws: Draws, shares: Shares = lambda row: row.studies
+) -> list[Group]:
     """Over all rows that the study says something of, and by size."""
-    everything = groups(rows, names, draws, GROUPINGS["overall"], shares=lambda row: row.studies)
-    by_size = groups(rows, names, draws, GROUPINGS["object size"], shares=lambda row: row.studies)
+    everything = groups(rows, names, draws, GROUPINGS["overall"], shares=shares)
+    by_size = groups(rows, names, draws, GROUPINGS["object size"], shares=shares)
     return [group for group in everything + by_size if group.scores]
 
 

@@ -20,12 +20,12 @@ _SIZE_ORDER = {name: place for place, name in enumerate((*SIZES, UNKNOWN))}
 def evaluation_text(found: Evaluation) -> str:
     """All tables of one run; a grouping that puts all rows in one group is left out."""
     tables = {name: members for name, members in found.tables.items() if name == "overall" or len(members) > 1}
-    sections = [_groups("Overall" if name == "overall" else f"By {name}", members) for name, members in tables.items()]
+    sections = [groups_text("Overall" if name == "overall" else f"By {name}", members) for name, members in tables.items()]
     if found.size_sensitivity:
-        sections.append(_contrasts("Size sensitivity: large minus small", found.size_sensitivity))
+        sections.append(contrasts_text("Size sensitivity: large minus small", found.size_sensitivity))
     if found.refinement:
-        sections.append(_differences("Refinement: after against before", ("after", "before"), found.refinement))
-    sections += [_groups(STUDY_TITLES[name], members) for name, members in found.studies.items() if members]
+        sections.append(differences_text("Refinement: after against before", ("after", "before"), found.refinement))
+    sections += [groups_text(STUDY_TITLES[name], members) for name, members in found.studies.items() if members]
     sections += [_reliability(name, curve) for name, curve in found.reliability.items()]
     if found.average_precision:
         sections.append(_precision(found.average_precision))
@@ -36,7 +36,7 @@ def comparison_text(found: Comparison) -> str:
     """The tables of two runs compared."""
     apart = f"; {found.only_here} rows are in this run alone, {found.only_there} in the other alone"
     note = f"{found.rows} rows in both runs{apart if found.only_here or found.only_there else ''}."
-    return f"{_differences('Against the other run', ('this', 'other'), found.sizes)}\n\n{note}"
+    return f"{differences_text('Against the other run', ('this', 'other'), found.sizes)}\n\n{note}"
 
 
 def meanings(names: Sequence[str]) -> str:
@@ -49,12 +49,13 @@ def shown_score(name: str, score: Score) -> str:
     return _number(score.value, name) + _interval(score.interval, name)
 
 
-def _groups(title: str, members: Sequence[Group]) -> str:
+def groups_text(title: str, members: Sequence[Group], shown: Mapping[str, str] = SHOWN) -> str:
+    """One table of groups, a column for each score that any of them has; "" where none has any. `shown` names them."""
     names = [name for name in MEASURES if any(name in group.scores for group in members)]
     if not names:
         return ""
     ordered = sorted(members, key=lambda group: _SIZE_ORDER.get(group.name, -1))
-    rows = [[SHOWN.get(group.name, group.name), str(group.rows), *(_cell(name, group) for name in names)] for group in ordered]
+    rows = [[shown.get(group.name, group.name), str(group.rows), *(_cell(name, group) for name in names)] for group in ordered]
     return _table(title, ["", "n", *(MEASURES[name].title for name in names)], rows)
 
 
@@ -65,7 +66,8 @@ def _cell(name: str, group: Group) -> str:
     return shown_score(name, score) + (f" n={score.rows}" if score.rows != group.rows else "")
 
 
-def _contrasts(title: str, found: Mapping[str, Contrast]) -> str:
+def contrasts_text(title: str, found: Mapping[str, Contrast]) -> str:
+    """One table of contrasts, a row for each score."""
     rows = [
         [MEASURES[name].title, _signed(one.difference, name) + _interval(one.interval, name), _p(one.p)]
         for name, one in found.items()
@@ -73,10 +75,13 @@ def _contrasts(title: str, found: Mapping[str, Contrast]) -> str:
     return _table(title, ["", "difference", "p"], rows)
 
 
-def _differences(title: str, sides: tuple[str, str], sizes: Mapping[str, Mapping[str, Difference]]) -> str:
+def differences_text(
+    title: str, sides: tuple[str, str], sizes: Mapping[str, Mapping[str, Difference]], shown: Mapping[str, str] = SHOWN
+) -> str:
+    """One table of two sets of scores, a row for each size and score; `sides` heads their columns."""
     rows = [
         [
-            SHOWN.get(size, size), MEASURES[name].title, str(one.rows), _number(one.value, name), _number(one.other, name),
+            shown.get(size, size), MEASURES[name].title, str(one.rows), _number(one.value, name), _number(one.other, name),
             _signed(one.difference, name) + _interval(one.interval, name), _p(one.p),
             str(one.won), str(one.lost), _p(one.mcnemar),
         ]

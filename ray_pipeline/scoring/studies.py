@@ -53,10 +53,10 @@ def choosing(row: Mapping[str, Any], true_px: Sequence[Box]) -> dict[str, Share]
 def _chance(true: Box, crop: Box, width: float, height: float) -> float:
     """The mean share of a box of this size inside the crop, over all places it could have in the picture."""
     x0, y0, x1, y1 = true
-    return _chance_along(x1 - x0, crop[0], crop[2], width) * _chance_along(y1 - y0, crop[1], crop[3], height)
+    return mean_cover(x1 - x0, crop[0], crop[2], width) * mean_cover(y1 - y0, crop[1], crop[3], height)
 
 
-def _chance_along(side: float, low: float, high: float, length: float) -> float:
+def mean_cover(side: float, low: float, high: float, length: float) -> float:
     """One direction: a stretch of `side` slides from 0 to `length`; the mean share of it between `low` and `high`.
 
     A point t is covered in a share (min(t, room) - max(t - side, 0)) / room of all places, which is integrated over t.

@@ -25,6 +25,7 @@ from ray_pipeline.training.losses import attention_loss
 from ray_pipeline.training.page_cache import CachedPages
 
 LOCATION_SIGMA = 3.0  # bins of 1000
+OTHER_RATE = 1.0  # of what is no matrix of the decoder, in the decoder's rate
 POOL = 24  # pages drawn and sorted by length before they are cut into batches
 
 
@@ -32,8 +33,8 @@ POOL = 24  # pages drawn and sorted by length before they are cut into batches
 class AnsweringRecipe:
     """What one run of training does. `minutes` are wall-clock, of this run and those before it."""
 
-    minutes: float = 66.0
-    peak_rate: float = 2.5e-3
+    minutes: float = 60.0
+    peak_rate: float = 1e-3
     warmup_steps: int = 150
     decay_share: float = 0.5
     batch_tokens: int = 4500  # prefix and turns of a step
@@ -82,8 +83,8 @@ class AnsweringTrainer:
         others: list[nn.Parameter] = []
         for name, parameter in self.network.named_parameters():
             (matrices if ".layers." in name and parameter.ndim == 2 else others).append(parameter)
-        muon = torch.optim.Muon(matrices, lr=1.0, weight_decay=0.02, adjust_lr_fn="match_rms_adamw")
-        adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
+        muon = torch.optim.Muon(matrices, lr=1.0, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
+        adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.01)
         return [muon, adam]
 
     @property
@@ -137,9 +138,9 @@ class AnsweringTrainer:
         parameters = list(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
         rate = self._rate()
-        for optimizer in self.optimizers:
+        for optimizer, share in zip(self.optimizers, (1.0, OTHER_RATE), strict=True):
             for group in optimizer.param_groups:
-                group["lr"] = rate
+                group["lr"] = rate * share
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._follow()
@@ -153,7 +154,8 @@ class AnsweringTrainer:
     def loss(self, batch: LineBatch) -> tuple[Tensor, dict[str, float]]:
         """Answers, locations and, for a while, attention; metrics beside it."""
         embed = self.network.language_model.get_input_embeddings()
-        prefix = self.prefix(batch)
+        seen_VTD = self.network.visual(batch.view_ids_VT, batch.view_features_VTF, batch.view_valid_VT)
+        prefix = self._prefix(batch, seen_VTD)
         recipe = self.recipe
         supervised = self.share < recipe.attention_until
         request = RowRequest((recipe.look_layer, recipe.copy_layer), batch.position_BR) if supervised else None
@@ -167,6 +169,8 @@ class AnsweringTrainer:
         picked = hidden.gather(1, batch.position_BR[..., None].expand(-1, -1, hidden.shape[-1]))
         log_p = self.network.language_model.lm_head(picked).float().log_softmax(-1)
         loss, metrics = self._answers(log_p, batch)
+        aligned = self._aligned(batch, seen_VTD)
+        loss, metrics = loss + 0.3 * aligned, metrics | {"aligned": float(aligned.detach())}
         if request is not None:
             look, looked = attention_loss(request.rows_BHRS[recipe.look_layer], batch.look_BRP)
             copied, spelled = attention_loss(request.rows_BHRS[recipe.copy_layer][:, :3], batch.copy_BRP)
@@ -175,13 +179,18 @@ class AnsweringTrainer:
             metrics |= {"mass_look": looked, "mass_copy": spelled}
         return loss, metrics
 
-    def prefix(self, batch: LineBatch) -> Tensor:
+    def _prefix(self, batch: LineBatch, seen_VTD: Tensor) -> Tensor:
         """Markers, read characters and padding of every page, embedded: (B, P, D)."""
-        seen = self.network.visual(batch.view_ids_VT, batch.view_features_VTF, batch.view_valid_VT)
-        prefix: Tensor = self.network.language_model.get_input_embeddings()(batch.prefix_ids).to(seen.dtype)
-        for own, (page, first, count) in zip(seen, batch.slot_of_view, strict=True):
+        prefix: Tensor = self.network.language_model.get_input_embeddings()(batch.prefix_ids).to(seen_VTD.dtype)
+        for own, (page, first, count) in zip(seen_VTD, batch.slot_of_view, strict=True):
             prefix[page, first : first + count] = own[:count]
         return prefix
+
+    def _aligned(self, batch: LineBatch, seen_VTD: Tensor) -> Tensor:
+        """Logit lens: a visual token, normalised, must name its character in the decoder's embedding, or none can be copied."""
+        shown = functional.rms_norm(seen_VTD[batch.view_valid_VT].float(), seen_VTD.shape[-1:])
+        table: Tensor = self.network.language_model.get_input_embeddings().weight
+        return functional.cross_entropy(shown @ table.float().T, batch.view_ids_VT[batch.view_valid_VT])
 
     def _answers(self, log_p: Tensor, batch: LineBatch) -> tuple[Tensor, dict[str, float]]:
         text = (batch.target_BR != IGNORE) & batch.location_BR.isnan()

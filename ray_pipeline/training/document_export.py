@@ -11,6 +11,7 @@ SIZES = {
     "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 6,
     "head_dim": 32, "max_position_embeddings": 16384, "tie_word_embeddings": True, "initializer_range": 0.07,
 }  # fmt: skip
+COPY_GAIN = 3.0  # about what makes a character that is looked at the likeliest
 
 
 def new_network(seed: int = 1, **sizes: int) -> LineLlavaForConditionalGeneration:
@@ -26,8 +27,24 @@ def new_network(seed: int = 1, **sizes: int) -> LineLlavaForConditionalGeneratio
     )
     torch.manual_seed(seed)
     network = LineLlavaForConditionalGeneration(config)
+    start_copying(network)
     network.language_model.set_attn_implementation("fovea_rows")
     return network
+
+
+@torch.no_grad()
+def start_copying(network: LineLlavaForConditionalGeneration) -> None:
+    """Let every layer begin by adding nothing, and the last one by handing on what it looks at.
+
+    An answer's characters stand on the page: what they are must reach the end undrowned, and attention is what is to be learned.
+    """
+    layers = network.language_model.model.layers
+    for layer in layers:
+        torch.nn.init.zeros_(layer.self_attn.o_proj.weight)
+        torch.nn.init.zeros_(layer.mlp.down_proj.weight)
+    for projection in (layers[-1].self_attn.v_proj, layers[-1].self_attn.o_proj):
+        torch.nn.init.eye_(projection.weight)
+    layers[-1].self_attn.o_proj.weight.mul_(COPY_GAIN)
 
 
 def export(network: LineLlavaForConditionalGeneration, folder: Path) -> None:

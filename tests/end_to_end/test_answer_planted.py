@@ -1,4 +1,7 @@
-"""The whole pipeline with a planted model: boxes arrive where they were planted, bad pictures cost one row each."""
+"""The whole pipeline with a planted model: boxes arrive where they were planted, bad pictures cost one row each.
+
+Where a test looks at what becomes of a folder, and not at how rows travel, some of its runs do without Ray.
+"""
 
 import io
 import json
@@ -15,6 +18,7 @@ import ray_pipeline.worker
 from jobs import answer, verify
 from jobs.run import execute, prepare
 from schemas.job import JobSettings
+from tests.stand_ins.parts_here import work_here
 from tests.stand_ins.planted_model import load_planted
 
 pytestmark = pytest.mark.timeout(300)  # the first test of a run waits for Ray's processes to import everything
@@ -109,7 +113,7 @@ def bad_files(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.usefixtures("ray_session", "planted_model")
-def test_bad_pictures_cost_a_row_each_and_neighbours_are_unchanged(tmp_path: Path) -> None:
+def test_bad_pictures_cost_a_row_each_and_neighbours_are_unchanged(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     wanted = bad_files(tmp_path)
     for number, size in enumerate(SIZES):
         planted_file(tmp_path / f"good{number}.jpg", size, box_in(size, number), 1)
@@ -121,6 +125,7 @@ def test_bad_pictures_cost_a_row_each_and_neighbours_are_unchanged(tmp_path: Pat
         (tmp_path / "clean" / name).write_bytes((tmp_path / name).read_bytes())
     assert execute(prepare(settings(write_manifest(tmp_path, mixed), tmp_path / "out"), ("question",))) == 0
     clean = write_manifest(tmp_path / "clean", good)
+    work_here(monkeypatch)
     assert execute(prepare(settings(clean, tmp_path / "out_clean"), ("question",))) == 0
     by_id = {str(row["id"]): row for row in results(tmp_path / "out")}
     assert len(by_id) == len(mixed)
@@ -134,11 +139,16 @@ def test_bad_pictures_cost_a_row_each_and_neighbours_are_unchanged(tmp_path: Pat
 
 
 @pytest.mark.usefixtures("ray_session", "planted_model")
-def test_a_finished_folder_is_a_no_op_and_another_run_is_refused(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+def test_a_finished_folder_is_left_alone_and_what_is_missing_is_finished(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Finished without Ray, then gone on with by it: the bytes are the same."""
     planted_file(tmp_path / "a.jpg", (300, 200), (30, 30, 80, 60), 1)
     rows = [{"id": str(k), "image_uri": "a.jpg", "question": f"q{k}"} for k in range(7)]
     manifest, output = write_manifest(tmp_path, rows), tmp_path / "out"
-    assert execute(prepare(settings(manifest, output), ("question",))) == 0
+    with monkeypatch.context() as patch:
+        work_here(patch)
+        assert execute(prepare(settings(manifest, output), ("question",))) == 0
     before = {path: (path.stat().st_mtime_ns, path.read_bytes()) for path in sorted(output.rglob("*.*")) if path.is_file()}
     capsys.readouterr()
     arguments = ["--manifest", str(manifest), "--output", str(output), "--set", "run.part_rows=3"]
@@ -150,14 +160,6 @@ def test_a_finished_folder_is_a_no_op_and_another_run_is_refused(tmp_path: Path,
     assert answer.main([*arguments, "--set", "views.max_crops=4"]) == 2
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and "views.max_crops: 0 -> 4" in said
-
-
-@pytest.mark.usefixtures("ray_session", "planted_model")
-def test_what_is_missing_is_finished_and_what_is_there_is_left_alone(tmp_path: Path) -> None:
-    planted_file(tmp_path / "a.jpg", (300, 200), (30, 30, 80, 60), 1)
-    rows = [{"id": str(k), "image_uri": "a.jpg", "question": f"q{k}"} for k in range(8)]
-    manifest, output = write_manifest(tmp_path, rows), tmp_path / "out"
-    assert execute(prepare(settings(manifest, output), ("question",))) == 0
     whole = {path.name: path.read_bytes() for path in (output / "results").iterdir()}
     (output / "index.json").unlink()
     (output / "results" / "part-00001.parquet").unlink()
@@ -167,14 +169,15 @@ def test_what_is_missing_is_finished_and_what_is_there_is_left_alone(tmp_path: P
     assert (output / "results" / "part-00000.parquet").stat().st_mtime_ns == kept
 
 
-@pytest.mark.usefixtures("ray_session", "planted_model")
-def test_error_share_over_the_limit_is_exit_3(tmp_path: Path) -> None:
+@pytest.mark.usefixtures("planted_model")
+def test_error_share_over_the_limit_is_exit_3(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    work_here(monkeypatch)
     planted_file(tmp_path / "a.jpg", (300, 200), (30, 30, 80, 60), 1)
     rows = [{"id": "a", "image_uri": "a.jpg", "question": "q"}, {"id": "b", "image_uri": "a.jpg", "question": None}]
     manifest = write_manifest(tmp_path, rows)
-    assert execute(prepare(settings(manifest, tmp_path / "strict", max_error_share=0.4), ("question",))) == 3
-    assert execute(prepare(settings(manifest, tmp_path / "mild", max_error_share=0.5), ("question",))) == 0
-    skipped = results(tmp_path / "mild")[1]
+    assert execute(prepare(settings(manifest, tmp_path / "out", max_error_share=0.4), ("question",))) == 3
+    assert execute(prepare(settings(manifest, tmp_path / "out", max_error_share=0.5), ("question",))) == 0
+    skipped = results(tmp_path / "out")[1]
     assert (skipped["status"], skipped["error"]) == ("skipped", "question is None; expected a text")
 
 
@@ -212,13 +215,17 @@ def test_a_model_that_cannot_be_loaded_ends_the_run_with_one_line(
 
 
 @pytest.mark.usefixtures("ray_session", "planted_model")
-def test_retry_computes_the_rows_whose_failure_may_pass_and_keeps_the_others(tmp_path: Path) -> None:
+def test_retry_computes_the_rows_whose_failure_may_pass_and_keeps_the_others(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     planted_file(tmp_path / "a.jpg", (300, 200), (30, 30, 80, 60), 1)
     names = ["a.jpg", "late.jpg", "a.jpg", "a.jpg", "lying.png"]
     (tmp_path / "lying.png").write_bytes(b"<html>")
     rows = [{"id": str(k), "image_uri": name, "question": "q"} for k, name in enumerate(names)]
     manifest, output = write_manifest(tmp_path, rows), tmp_path / "out"
-    assert execute(prepare(settings(manifest, output), ("question",))) == 0
+    with monkeypatch.context() as patch:
+        work_here(patch)
+        assert execute(prepare(settings(manifest, output), ("question",))) == 0
     untouched = (output / "results" / "part-00001.parquet").stat().st_mtime_ns
     planted_file(tmp_path / "late.jpg", (300, 200), (100, 30, 180, 60), 1)
     again = prepare(settings(manifest, output), ("question",), retry_failed=True)

@@ -3,8 +3,6 @@
 Two runs go through Ray's model processes, the others through the same worker here: what a family does is the same.
 """
 
-from collections.abc import Iterator
-from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -14,11 +12,8 @@ import pyarrow.parquet as pq
 import pytest
 from PIL import Image
 
-import jobs.run
 from jobs import answer, verify
-from ray_pipeline.intake.manifest import Manifest, read_rows
-from ray_pipeline.worker import PartOutcome, Worker, WorkOrder
-from schemas.manifest import Part
+from tests.stand_ins.parts_here import work_here
 from tests.stand_ins.tiny_models import TINY
 
 pytestmark = pytest.mark.timeout(300)  # the first test of a run waits for Ray's processes to import everything
@@ -70,17 +65,9 @@ def assert_all_answered(rows: Rows, method: str) -> None:
     assert any(row["refinement"]["crops"] for row in rows), "some picture is worth a closer look"
 
 
-def parts_here(manifest: Manifest, parts: list[Part], order: WorkOrder, follow: object) -> Iterator[PartOutcome]:
-    """What a worker does, without Ray."""
-    with closing(Worker(order)) as worker:
-        for part in parts:
-            yield worker.run(part, read_rows(manifest, part.first_row, part.rows))
-
-
 @pytest.fixture
 def here(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(jobs.run, "run_parts", parts_here)
-    monkeypatch.setattr(jobs.run.ray, "is_initialized", lambda: True)
+    work_here(monkeypatch)
 
 
 @pytest.mark.usefixtures("ray_session")

@@ -12,7 +12,7 @@ from schemas.status import RowFailure, Status
 from tests.faults.bad_pictures import KINDS, BadPicture, bad_pictures, endless_pictures, flipped_files
 from tests.ray_pipeline.intake import hostile_images as hostile
 
-SETTINGS = FetchSettings(decode_timeout_s=100)
+SETTINGS = FetchSettings(decode_timeout_s=100, pdf=True)
 GOOD_EVERY = 8
 
 

@@ -29,7 +29,7 @@ def refused(manifest: Path, capsys: pytest.CaptureFixture[str], *more: str) -> s
 @pytest.mark.parametrize(
     ("settings", "said"),
     [
-        ([], "no column 'phrases'"),
+        ([], "no column 'phrases', expected it beside id, image_uri, or phrases for all rows in the setting label.phrases"),
         (["label.phrases=[' ']"], "label.phrases.0=' ' (from --set)"),
         (["label.phrases=[a, null]"], "label.phrases.1=None (from --set)"),
         (["label.find=guess"], "label.find='guess' (from --set): expected 'auto', 'read' or 'locate'"),

@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from ray_pipeline.forecast import Interval, Work, compared, forecast
+from ray_pipeline.forecast import Interval, Work, compared, forecast, warming_s
 from ray_pipeline.trial import Block, Trial
 
 
@@ -20,7 +20,7 @@ def row(number: int, status: str = "ok", views: int = 2) -> dict[str, Any]:
 
 def trial(paces: list[float], rows_a_block: int = 4, results: tuple[dict[str, Any], ...] = (row(0), row(1))) -> Trial:
     blocks = tuple(Block(rows_a_block, rows_a_block, pace * rows_a_block) for pace in paces)
-    return Trial(5.0, 1.0, sum(block.model_s for block in blocks), blocks, results)
+    return Trial(5.0, 1.0, 2, sum(block.model_s for block in blocks), blocks, results)
 
 
 @pytest.mark.parametrize(
@@ -37,6 +37,14 @@ def test_time_is_the_start_and_the_busiest_worker_at_the_pace_of_the_trials() ->
     assert found.wall_s.likely == pytest.approx(10 + 500 * 0.6)
     assert found.wall_s.low == pytest.approx(6 + 500 * 0.6 * 0.85) and found.wall_s.high == pytest.approx(19 + 500 * 0.6 * 1.15)
     assert found.money is not None and found.money.likely == pytest.approx(0.62)  # 310 s of two workers at 0.001 a second
+
+
+def test_a_worker_is_warm_once_it_is_loaded_and_at_its_pace() -> None:
+    """The first block of two rows took 1 s; at 0.3 s a row it would have been 0.6 s, at 0.6 s it is no slower than others."""
+    assert warming_s([trial([0.3] * 3)]) == pytest.approx(5.4)
+    assert warming_s([trial([0.6] * 3)]) == pytest.approx(5.0)
+    slow = Trial(7.0, 4.0, 4, 3.6, (Block(4, 4, 1.2),) * 3, ())
+    assert warming_s([trial([0.3] * 3), slow]) == pytest.approx(7.0 + 4.0 - 4 * 0.3)
 
 
 @pytest.mark.parametrize(
@@ -61,7 +69,7 @@ def test_pages_statuses_and_views_are_those_of_the_sample() -> None:
     assert found.median_megapixels == 2.0 and found.money is None
 
 
-@pytest.mark.parametrize("trials", [[], [Trial(1.0, 1.0, 1.0, (), ())]])
+@pytest.mark.parametrize("trials", [[], [Trial(1.0, 1.0, 1, 1.0, (), ())]])
 def test_nothing_is_foretold_from_nothing(trials: list[Trial]) -> None:
     with pytest.raises(ValueError, match="expected at least one"):
         forecast(trials, 0.0, Work(1, 1, 1))

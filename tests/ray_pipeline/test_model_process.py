@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from ray_pipeline import model_process
 from ray_pipeline.model_process import ModelProcess, ModelUnavailable
 from schemas.job import JobSettings
 from schemas.manifest import ManifestRow
@@ -126,7 +127,8 @@ LOADS = {
 
 
 @pytest.mark.parametrize("name", list(LOADS))
-def test_a_model_that_cannot_be_loaded_is_said_so_after_a_few_tries(name: str) -> None:
+def test_a_model_that_cannot_be_loaded_is_said_so_after_a_few_tries(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(model_process, "PAUSE_S", 0.01)
     load, words, starts = LOADS[name]
     process = ModelProcess(settings(load_timeout_s=0.5 if name == "hangs" else 60.0), load)
     with pytest.raises(ModelUnavailable, match=words):

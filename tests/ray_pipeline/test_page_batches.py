@@ -114,6 +114,22 @@ def test_nothing_stays_open_when_a_part_is_left_in_the_middle(archive: Archive, 
     assert archive.open_documents() == 0
 
 
+@pytest.mark.parametrize("fails", ["open", "page"])
+def test_what_a_source_raises_ends_the_part_and_closes_all(archive: Archive, fails: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    page = archive.page
+
+    def broken(row: ManifestRow, document: Document, number: int) -> Loaded:
+        if row.number == 23 and number == (0 if fails == "open" else 5):
+            document.close() if number == 0 else None  # whoever opens one closes it, unless it is handed over
+            raise OSError("no decoder")
+        return page(row, document, number)
+
+    monkeypatch.setattr(archive, "page", broken)
+    with pytest.raises(OSError, match="no decoder"):
+        keys(archive.batches())
+    assert archive.open_documents() == 0
+
+
 def test_large_files_are_fetched_a_slice_at_a_time(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(page_batches, "AHEAD_BYTES", 1000)
     ahead = {}

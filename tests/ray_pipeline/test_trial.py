@@ -23,7 +23,7 @@ def test_blocks_are_timed_and_their_rows_told(tmp_path: Path, monkeypatch: pytes
     order = WorkOrder(settings, manifest.base, manifest.remote, manifest.passthrough, load=load_hash)
     trial = try_out(order, [rows[8:], rows[:4], rows[4:8]])
     assert [(block.rows, block.results) for block in trial.blocks] == [(4, 4), (4, 4)]
-    assert trial.load_s > 0 and trial.warm_s >= 4 * 0.05
+    assert trial.load_s > 0 and trial.warm_rows == 4 and trial.warm_s >= 4 * 0.05
     assert trial.blocks[0].model_s >= 4 * 0.05 and trial.work_s >= 7 * 0.05  # one row has no picture to ask about
     assert sorted(row["id"] for row in trial.results) == sorted(f"r{k}" for k in range(12))
     assert {row["id"]: row["status"] for row in trial.results if not row["ok"]} == {"r7": "fetch_not_found"}

@@ -125,7 +125,7 @@ class Bench:
 def settings(manifest: Path, output: Path, task: str) -> JobSettings:
     run = {"batch": BATCH, "part_rows": PART_ROWS, "call_timeout_s": 60.0}
     chosen = {"manifest": str(manifest), "output": str(output), "run": run, "refine": {"method": "none"}, "task": task}
-    return JobSettings.model_validate(chosen | {"passthrough": ["shelf"], "fetch": {"pdf_dpi": 72}})
+    return JobSettings.model_validate(chosen | {"passthrough": ["shelf"], "fetch": {"pdf": True, "pdf_dpi": 72}})
 
 
 def opened(manifest: Path) -> Manifest:

@@ -11,6 +11,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from ray_pipeline.geometry.boxes import clip
 from ray_pipeline.geometry.footprints import join, view_footprints
@@ -32,9 +33,8 @@ from ray_pipeline.models.contract import (
     ViewGradient,
     VisualTokens,
 )  # fmt: skip
-from ray_pipeline.models.mc_llava import view_pixels
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-from schemas.picture import Box
+from schemas.picture import Box, Picture
 
 INPUT_PX, SIDE = 96, 12
 PATCH_PX = INPUT_PX // SIDE
@@ -166,6 +166,13 @@ def candidate(request: Sample, k: int) -> Generation:
     weights = rows.expand(4, len(request.layers), 1, -1) if request.layers else None
     text = replace(exact, raw=f"{exact.text} {box}", text_logprob=exact.text_logprob - off, box_px=box)
     return replace(text, box_logprob=-0.1 - off, box_entropy=0.1 + off, weights_CLHT=weights)
+
+
+def view_pixels(picture: Picture, box: Box, side_px: int) -> np.ndarray:
+    """The whole pixels under a box, as a square."""
+    x0, y0, x1, y1 = math.floor(box[0]), math.floor(box[1]), math.ceil(box[2]), math.ceil(box[3])
+    cut = Image.fromarray(picture.pixels_YX3[max(0, y0) : max(y0 + 1, y1), max(0, x0) : max(x0 + 1, x1)])
+    return np.array(cut.resize((side_px, side_px), Image.Resampling.BICUBIC))
 
 
 def patch_means(mark_YX: np.ndarray) -> torch.Tensor:

@@ -13,8 +13,8 @@ from schemas.methods import RefineSettings
 BASE = JobSettings(manifest="m.parquet", output="out")
 DIGESTS = {"config.json": "11" * 32, "model.safetensors": "22" * 32}
 FREE_BY_HAND = {  # what the results must not depend on, written out a second time
-    "manifest", "output", "fetch.schemes", "fetch.hosts", "fetch.buckets", "fetch.roots", "fetch.timeout_s", "fetch.outage_s",
-    "fetch.decode_timeout_s", "fetch.decode_memory_bytes",
+    "manifest", "output", "profile", "fetch.schemes", "fetch.hosts", "fetch.buckets", "fetch.roots", "fetch.timeout_s",
+    "fetch.outage_s", "fetch.decode_timeout_s", "fetch.decode_memory_bytes",
     "fetch.concurrency", "fetch.ahead", "fetch.decoders", "fetch.attempts", "run.actors", "run.gpus_per_actor",
     "run.max_error_share", "run.call_timeout_s", "run.load_timeout_s", "run.idle_timeout_s", "run.log", "run.plan",
 }  # fmt: skip

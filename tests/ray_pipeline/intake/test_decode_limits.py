@@ -5,6 +5,7 @@ import os
 import random
 import signal
 import socket
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -14,13 +15,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from ray_pipeline.intake import decode
-from ray_pipeline.intake.decode import Decoder
+from ray_pipeline.intake.decode import Decoder, DecoderUnavailable
 from schemas.job import FetchSettings
 from schemas.status import RowFailure, Status
 from tests.ray_pipeline.intake import hostile_images as hostile
 
 GOOD = hostile.saved(hostile.noise(30, 20), "PNG")
-LIMITS = FetchSettings(max_pixels=4_000_000, max_pages=50, decode_timeout_s=90, decode_memory_bytes=600_000_000)
+LIMITS = FetchSettings(max_pixels=4_000_000, max_pages=50, pdf=True, decode_timeout_s=90, decode_memory_bytes=600_000_000)
 
 
 @pytest.fixture(scope="module")
@@ -161,9 +162,50 @@ def test_picture_beyond_the_memory_limit() -> None:
         assert outcome(small, GOOD) == ("ok", "30x20")
 
 
-def test_too_little_memory_to_start_is_said_at_once() -> None:
-    with pytest.raises(RuntimeError, match="did not start.*too small"):
+def test_too_little_memory_to_start_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_PAUSE_S", 0.01)
+    with pytest.raises(DecoderUnavailable, match="does not start.*too small"):
         Decoder(LIMITS.model_copy(update={"decode_memory_bytes": 1_000_000}))
+
+
+STARTS = [  # what the child of each try is -> whether the file is decoded, or what is said of the machine
+    (["raise SystemExit(3)", None], None),
+    (["import os; os.kill(os.getpid(), 11)", "import nothing_of_the_kind", None], None),
+    (["import nothing_of_the_kind"] * 3, "No module named 'nothing_of_the_kind'"),
+    (["raise SystemExit(3)"] * 3, "exit code 3"),
+    (["import os; os.kill(os.getpid(), 9)"] * 3, "exit code -9"),
+]
+
+
+@pytest.mark.parametrize(("scripts", "said"), STARTS)
+def test_a_child_that_is_not_ready_is_the_machine_s_fault(
+    scripts: list[str | None], said: str | None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Never the file's: it is tried again, and then no file is judged at all."""
+    monkeypatch.setattr(decode, "_PAUSE_S", 0.01)
+    sound, waiting = decode._command(pdf=False), list(scripts)
+    with Decoder(LIMITS) as decoder:
+        os.kill(decoder.child_pid or 0, signal.SIGKILL)
+        os.waitid(os.P_PID, decoder.child_pid or 0, os.WEXITED | os.WNOWAIT)
+
+        def command(pdf: bool) -> list[str]:
+            script = waiting.pop(0)
+            return sound if script is None else [sys.executable, "-I", "-c", script]
+
+        monkeypatch.setattr(decode, "_command", command)
+        if said is None:
+            assert outcome(decoder, GOOD) == ("ok", "30x20")
+        else:
+            with pytest.raises(DecoderUnavailable, match=said):
+                decoder.decode(GOOD, None)
+        assert not waiting
+
+
+def test_an_interpreter_that_is_not_there_is_the_machine_s_fault(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(decode, "_PAUSE_S", 0.01)
+    monkeypatch.setattr(sys, "executable", "/nowhere/python")
+    with pytest.raises(DecoderUnavailable, match="No such file or directory: '/nowhere/python'"):
+        Decoder(LIMITS)
 
 
 def test_timeout_then_a_fresh_child() -> None:

@@ -28,7 +28,9 @@ from tests.stand_ins.made_documents import (
     tiff,
 )
 
-LIMITS = FetchSettings(max_pixels=4_000_000, max_pages=50, pdf_dpi=150, decode_timeout_s=90, decode_memory_bytes=600_000_000)
+LIMITS = FetchSettings(
+    max_pixels=4_000_000, max_pages=50, pdf=True, pdf_dpi=150, decode_timeout_s=90, decode_memory_bytes=600_000_000
+)
 CORRUPT, LARGE, UNSUPPORTED = Status.DECODE_CORRUPT, Status.DECODE_TOO_LARGE, Status.DECODE_UNSUPPORTED
 
 
@@ -199,6 +201,14 @@ def test_a_page_has_the_resolution_asked_for_or_the_most_that_is_allowed(
 def test_a_page_without_a_size_is_corrupt(size_pt: tuple[float, float]) -> None:
     with pytest.raises(RowFailure, match="decode_corrupt"):
         pixel_size(size_pt, 300, 10**9)
+
+
+def test_a_pdf_is_read_only_where_it_is_asked_for() -> None:
+    """Elsewhere its library is not even loaded."""
+    with Decoder(FetchSettings()) as plain, pytest.raises(RowFailure, match=r"decode_unsupported: a PDF.*fetch\.pdf is true"):
+        assert read(plain, THREE).width == 50
+        assert "pdfium" not in Path(f"/proc/{plain.child_pid}/maps").read_text()
+        read(plain, pdf([A6]))
 
 
 def test_pages_of_two_documents_in_turns_are_each_their_own(decoder: Decoder) -> None:

@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from ray_pipeline.scoring.answers import score_answer
 from ray_pipeline.scoring.pages import score_page
 from ray_pipeline.scoring.share import Share
-from ray_pipeline.scoring.studies import _chance_along, choosing, looking
+from ray_pipeline.scoring.studies import choosing, looking, mean_cover
 from schemas.picture import Box
 from schemas.result import CandidateRecord, Region
 from schemas.truth import TrueBox, Truth
@@ -129,7 +129,7 @@ def test_accepted_texts_of_a_page() -> None:
     ],
 )  # fmt: skip
 def test_share_by_chance(side: float, low: float, high: float, length: float, share: float) -> None:
-    assert _chance_along(side, low, high, length) == pytest.approx(share)
+    assert mean_cover(side, low, high, length) == pytest.approx(share)
 
 
 @settings(max_examples=50, deadline=None)
@@ -138,7 +138,7 @@ def test_share_by_chance_is_the_mean_over_all_places(side: float, low: float, ex
     high = min(100.0, low + extent)
     places = [(100 - side) * (k + 0.5) / 400 for k in range(400)]
     mean = sum(max(0.0, min(place + side, high) - max(place, low)) / side for place in places) / len(places)
-    assert _chance_along(side, low, high, 100) == pytest.approx(mean, abs=5e-3)
+    assert mean_cover(side, low, high, 100) == pytest.approx(mean, abs=5e-3)
 
 
 def test_a_crop_that_holds_the_box() -> None:
