@@ -10,6 +10,7 @@ import yaml
 from jobs.options import add_run_options, resolve
 from ray_pipeline.actor import Actor, Asked
 from ray_pipeline.models.families import check_family
+from ray_pipeline.models.weights import PACKAGED
 from ray_pipeline.perceiver import Seen
 from ray_pipeline.synthesis.document_pages import sample_document
 from ray_pipeline.synthesis.fonts import evaluation_fonts
@@ -18,8 +19,9 @@ from schemas.reading import Task
 from tests.stand_ins.tiny_models import TINY
 
 CONFIGS = Path(__file__).resolve().parents[2] / "jobs" / "configs"
-# name -> command, model (a family with small random weights, or the embedded one), what its weights cannot know by themselves
+# name -> command, model (a family with small random weights, or a packaged one), what its weights cannot know by themselves
 PRESETS: dict[str, tuple[Task, str, list[str]]] = {
+    "receipts_answers": ("answer", "documents", []),
     "smoke_cpu": ("answer", "embedded", []),
     "small_text": ("answer", "qwen2_5_vl", ["refine.layer=1"]),
     "lesion": ("answer", "internvl", ["refine.layer=1", "views.resolution_px=112", "views.zoom_px=96"]),
@@ -41,7 +43,7 @@ def test_every_named_run_is_tried() -> None:
 @pytest.mark.parametrize("name", sorted(PRESETS))
 def test_a_named_run_works(name: str, tmp_path: Path) -> None:
     task, model, chosen = PRESETS[name]
-    folder = model if model == "embedded" else str(TINY[model](tmp_path / "model", 0))
+    folder = model if model in PACKAGED else str(TINY[model](tmp_path / "model", 0))
     parser = argparse.ArgumentParser()
     add_run_options(parser)
     given = ["--config", str(CONFIGS / f"{name}.yaml"), "--manifest", "m.parquet", "--output", "out", "--model", folder]

@@ -1,0 +1,44 @@
+"""The packaged model for documents answers questions about pages it has never seen, read by its own networks."""
+
+from collections.abc import Iterator
+from statistics import fmean
+
+import pytest
+
+from ray_pipeline.actor import Actor, Asked
+from ray_pipeline.models.weights import DOCUMENTS, EMBEDDED, LINE_FINDER, LINE_READER
+from ray_pipeline.perceiver import Seen
+from ray_pipeline.scoring.anls import anls
+from ray_pipeline.synthesis.document_pages import sample_asked_document
+from ray_pipeline.synthesis.fonts import evaluation_fonts
+from schemas.job import JobSettings
+from schemas.picture import Picture
+
+PAGES = range(8_500_000, 8_500_004)
+MAIN = ("total", "date", "company")
+
+
+def asked() -> Iterator[tuple[Picture, str, str]]:
+    """Picture, question and answer: total, date and company of a few pages in fonts that no model was trained on."""
+    for seed in PAGES:
+        page, questions = sample_asked_document(seed, evaluation_fonts(), (18.0, 24.0))
+        for one in questions:
+            if one.role in MAIN:
+                yield Picture(page.rgb, str(seed)), one.question, one.answer
+
+
+@pytest.mark.parametrize("name", [LINE_FINDER, LINE_READER])
+def test_it_reads_with_the_same_networks_as_the_embedded_model(name: str) -> None:
+    assert (DOCUMENTS / name).read_bytes() == (EMBEDDED / name).read_bytes()
+
+
+def test_it_answers_questions_about_pages_it_has_never_seen() -> None:
+    settings = JobSettings.model_validate({"manifest": "m", "output": "o", "model": {"name": "documents"}})
+    actor, rows = Actor(settings), list(asked())
+    seen = actor.answer({k: Asked(picture, question) for k, (picture, question, _) in enumerate(rows)})
+    scores = []
+    for k, (_, _, answer) in enumerate(rows):
+        one = seen[k]
+        assert isinstance(one, Seen), one
+        scores.append(anls(one.perception.answer or "", [answer]))
+    assert len(scores) >= 9 and fmean(scores) > 0.5
