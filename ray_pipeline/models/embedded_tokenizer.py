@@ -4,6 +4,8 @@ Texts in pictures must be spelt, so letters and digits are never merged; only th
 the closed answers (colours, kinds) are single tokens.
 """
 
+from collections.abc import Sequence
+
 from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
@@ -34,14 +36,23 @@ def build_tokenizer() -> PreTrainedTokenizerFast:
         form for word in WORDS for form in ((word,) if len(word) == 1 else (word, f" {word}")) if form not in characters
     ]
     vocabulary.append(" a")
-    backend = Tokenizer(models.WordLevel({token: k for k, token in enumerate(dict.fromkeys(vocabulary))}, unk_token="<unk>"))
-    words = "|".join(sorted(WORDS, key=len, reverse=True))
+    return spelling_tokenizer(SPECIAL, vocabulary, WORDS)
+
+
+def spelling_tokenizer(special: Sequence[str], vocabulary: Sequence[str], words: Sequence[str]) -> PreTrainedTokenizerFast:
+    """Characters one by one, except `words` where they stand alone, with the space before them or without.
+
+    `vocabulary` in the order of ids, `special` (pad, begin, end, unknown, then others) and locations among it.
+    """
+    tokens = {token: k for k, token in enumerate(dict.fromkeys(vocabulary))}
+    backend = Tokenizer(models.WordLevel(tokens, unk_token="<unk>"))
+    known = "|".join(sorted(words, key=len, reverse=True))
     backend.pre_tokenizer = pre_tokenizers.Split(
-        Regex(rf"(?: (?:{words})|(?<![A-Za-z0-9])(?:{words}))(?![A-Za-z0-9])|[\s\S]"), "isolated"
+        Regex(rf"(?: (?:{known})|(?<![A-Za-z0-9])(?:{known}))(?![A-Za-z0-9])|[\s\S]"), "isolated"
     )
     backend.decoder = decoders.Fuse()
-    special = dict(pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special, clean_up_tokenization_spaces=False)
-    extra = [*SPECIAL[4:], *(location_token(k) for k in range(LOCATIONS))]
+    roles = dict(pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
+    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **roles, clean_up_tokenization_spaces=False)
+    extra = [*special[4:], *(location_token(k) for k in range(LOCATIONS))]
     tokenizer.add_special_tokens({"additional_special_tokens": extra})
     return tokenizer

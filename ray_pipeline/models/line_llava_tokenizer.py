@@ -3,10 +3,9 @@
 What is printed is spelt, so that it can be copied letter by letter; words that only questions hold are single tokens.
 """
 
-from tokenizers import Regex, Tokenizer, decoders, models, pre_tokenizers
 from transformers import PreTrainedTokenizerFast
 
-from ray_pipeline.models.embedded_tokenizer import LOCATIONS, location_token
+from ray_pipeline.models.embedded_tokenizer import LOCATIONS, location_token, spelling_tokenizer
 from ray_pipeline.models.line_reader import ALPHABET
 from ray_pipeline.models.line_tokens import GAP, ROW
 
@@ -26,14 +25,4 @@ def build_line_tokenizer() -> PreTrainedTokenizerFast:
     characters = list(dict.fromkeys([*ALPHABET, *map(chr, range(32, 127)), ROW, GAP]))
     vocabulary = [*SPECIAL, *(location_token(k) for k in range(LOCATIONS)), *characters]
     vocabulary += [form for word in WORDS for form in (word, f" {word}")]
-    backend = Tokenizer(models.WordLevel({token: k for k, token in enumerate(dict.fromkeys(vocabulary))}, unk_token="<unk>"))
-    words = "|".join(sorted(WORDS, key=len, reverse=True))
-    backend.pre_tokenizer = pre_tokenizers.Split(
-        Regex(rf"(?: (?:{words})|(?<![A-Za-z0-9])(?:{words}))(?![A-Za-z0-9])|[\s\S]"), "isolated"
-    )
-    backend.decoder = decoders.Fuse()
-    special = dict(pad_token="<pad>", bos_token="<bos>", eos_token="<eos>", unk_token="<unk>")
-    tokenizer = PreTrainedTokenizerFast(tokenizer_object=backend, **special, clean_up_tokenization_spaces=False)
-    extra = [*SPECIAL[4:], *(location_token(k) for k in range(LOCATIONS))]
-    tokenizer.add_special_tokens({"additional_special_tokens": extra})
-    return tokenizer
+    return spelling_tokenizer(SPECIAL, vocabulary, WORDS)

@@ -1,11 +1,15 @@
 """The packaged model for documents answers questions about pages it has never seen, read by its own networks."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from pathlib import Path
 from statistics import fmean
 
 import pytest
+from transformers import PreTrainedTokenizerFast
 
 from ray_pipeline.actor import Actor, Asked
+from ray_pipeline.models.embedded_tokenizer import build_tokenizer
+from ray_pipeline.models.line_llava_tokenizer import build_line_tokenizer
 from ray_pipeline.models.weights import DOCUMENTS, EMBEDDED, LINE_FINDER, LINE_READER
 from ray_pipeline.perceiver import Seen
 from ray_pipeline.scoring.anls import anls
@@ -30,6 +34,14 @@ def asked() -> Iterator[tuple[Picture, str, str]]:
 @pytest.mark.parametrize("name", [LINE_FINDER, LINE_READER])
 def test_it_reads_with_the_same_networks_as_the_embedded_model(name: str) -> None:
     assert (DOCUMENTS / name).read_bytes() == (EMBEDDED / name).read_bytes()
+
+
+@pytest.mark.parametrize(("folder", "build"), [(EMBEDDED, build_tokenizer), (DOCUMENTS, build_line_tokenizer)])
+def test_tokenizers_are_those_that_the_code_builds(
+    folder: Path, build: Callable[[], PreTrainedTokenizerFast], tmp_path: Path
+) -> None:
+    build().save_pretrained(tmp_path)
+    assert (folder / "tokenizer.json").read_bytes() == (tmp_path / "tokenizer.json").read_bytes()
 
 
 def test_it_answers_questions_about_pages_it_has_never_seen() -> None:
