@@ -6,7 +6,7 @@ The curve only rises: no answer overtakes a surer one.
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from sklearn.isotonic import IsotonicRegression  # type: ignore[import-untyped]
+from sklearn.isotonic import IsotonicRegression
 
 from ray_pipeline.scoring.reliability import Reliability, reliability
 from ray_pipeline.scoring.scored_row import Sureness

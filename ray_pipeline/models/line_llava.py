@@ -150,7 +150,7 @@ class LineLlava(DecoderFamily):
         raise ValueError(f"pixel gradients asked of {len(requests)} read pages; expected rel_att or grad_att")
 
     def gradient_views(self, view: View, norms_Q: Tensor) -> list[ViewGradient]:
-        """As above."""
+        """None either, and never asked for: `abilities` names no pure-grad."""
         raise ValueError("a gradient for read characters; expected rel_att or grad_att")
 
     def score(self, log_p: Tensor, tokens: Tensor) -> Tensor:
@@ -172,13 +172,8 @@ class LineLlava(DecoderFamily):
 
 def read_view(pages: PageReader, picture: Picture, box_px: Box, view_px: int, enlarged_px: int = 0) -> LineTokens:
     """A region's lines as `read_view_lines` sees them, as tokens with places in the whole picture."""
-    _, (left, top) = region_pixels(picture, box_px)
-    region = (
-        float(left),
-        float(top),
-        float(min(picture.width, math.ceil(box_px[2]))),
-        float(min(picture.height, math.ceil(box_px[3]))),
-    )
+    pixels, (left, top) = region_pixels(picture, box_px)
+    region = float(left), float(top), float(left + pixels.shape[1]), float(top + pixels.shape[0])
     lines = read_view_lines(pages, picture, box_px, view_px, enlarged_px)
     return line_tokens(lines, region, (picture.width, picture.height))
 

@@ -17,7 +17,7 @@ from ray_pipeline.models.contract import TextLine
 from schemas.picture import Box
 
 ROW, GAP = "\n", "\t"
-OCTAVES = 9  # of the waves that tell places apart: the shortest is 1/256 of the picture
+OCTAVES = 9  # of the waves that tell places apart: the shortest is 1/128 of the picture
 FEATURES = 4 * 2 * OCTAVES + 3
 LEAST_LOGPROB = -6.0
 SAME_ROW = 0.5  # heights of the lower line by which two lines of one row may lie apart

@@ -15,7 +15,9 @@ from ray_pipeline.training.reading_noise import error_rate, misread, seen_in
 from schemas.picture import Box
 
 GENERAL = ("Write a general description of the image. ", "Write a general description of the image.", "Describe the picture.")
-WHERE = ("Where is {}?", "Where is '{}'?", "Find '{}'.", "Where is the text '{}'?", "{}")
+MAIN = ("total", "date", "company")
+PLACES = 3  # an answer printed more often than that, such as a quantity of 1, says nothing about where to look
+WHERE = ("Where is {}?", "Where is '{}'?", "Find '{}'.", "Where is the text '{}'?")
 
 
 @dataclass(frozen=True)
@@ -80,7 +82,7 @@ def _laid(rng: random.Random, lines: Sequence[SheetLine]) -> tuple[list[SheetLin
 def turns_of(rng: random.Random, lines: Sequence[SheetLine], questions: Sequence[DocumentQuestion]) -> list[PageTurn]:
     """The document's own questions with their places, one about nothing in particular, and some where-questions."""
     turns = [
-        PageTurn(one.question, one.answer, (*whole, *parts), one.role, 0 < len(whole) <= 3)
+        PageTurn(one.question, one.answer, (*whole, *parts), one.role, 0 < len(whole) <= PLACES)
         for one in questions
         for whole, parts in [places(lines, one)]
     ]
@@ -89,7 +91,7 @@ def turns_of(rng: random.Random, lines: Sequence[SheetLine], questions: Sequence
     texts = [line.text for line in lines]
     for line in rng.sample(list(lines), min(2, len(lines))):
         if texts.count(line.text) == 1 and len(line.text) > 2:
-            turns.append(PageTurn(rng.choice(WHERE[:4]).format(line.text), "", (line.box,), "where", box_px=line.box))
+            turns.append(PageTurn(rng.choice(WHERE).format(line.text), "", (line.box,), "where", box_px=line.box))
     return turns
 
 
@@ -136,9 +138,6 @@ def chosen(rng: random.Random, turns: Sequence[PageTurn], region: Box | None, mo
 
     keyed = sorted(turns, key=lambda turn: rng.random() * (0.35 if shown(turn) else 1.0) * (0.5 if turn.role in MAIN else 1.0))
     return tuple(keyed[:most])
-
-
-MAIN = ("total", "date", "company")
 
 
 def _middle_in(box: Box, region: Box) -> bool:

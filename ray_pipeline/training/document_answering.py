@@ -25,7 +25,6 @@ from ray_pipeline.training.losses import attention_loss
 from ray_pipeline.training.page_cache import CachedPages
 
 LOCATION_SIGMA = 3.0  # bins of 1000
-OTHER_RATE = 1.0  # of what is no matrix of the decoder, in the decoder's rate
 POOL = 24  # pages drawn and sorted by length before they are cut into batches
 
 
@@ -84,7 +83,7 @@ class AnsweringTrainer:
         for name, parameter in self.network.named_parameters():
             (matrices if ".layers." in name and parameter.ndim == 2 else others).append(parameter)
         muon = torch.optim.Muon(matrices, lr=1.0, weight_decay=0.1, adjust_lr_fn="match_rms_adamw")
-        adam = torch.optim.AdamW(others, lr=OTHER_RATE, betas=(0.9, 0.98), weight_decay=0.01)
+        adam = torch.optim.AdamW(others, lr=1.0, betas=(0.9, 0.98), weight_decay=0.01)
         return [muon, adam]
 
     @property
@@ -138,9 +137,9 @@ class AnsweringTrainer:
         parameters = list(self.network.parameters())
         norm = torch.nn.utils.clip_grad_norm_(parameters, 1.0, error_if_nonfinite=True)
         rate = self._rate()
-        for optimizer, share in zip(self.optimizers, (1.0, OTHER_RATE), strict=True):
+        for optimizer in self.optimizers:
             for group in optimizer.param_groups:
-                group["lr"] = rate * share
+                group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
         self._follow()

@@ -14,7 +14,7 @@ from torch import Tensor
 from transformers import PreTrainedTokenizerFast
 
 from ray_pipeline.models.line_tokens import FEATURES, LineTokens, token_features
-from ray_pipeline.training.asked_pages import AskedPage, PageTurn
+from ray_pipeline.training.asked_pages import PLACES, AskedPage, PageTurn
 from schemas.picture import Box
 
 Boxes = NDArray[np.float64]
@@ -22,7 +22,6 @@ _Row = tuple[int, int, float, bool, int, list[int], list[int]]  # position, targ
 
 IGNORE = -100
 LONGEST_ANSWER = 64
-PLACES = 3  # an answer printed more often than that, such as a quantity of 1, says nothing about where to look
 
 
 @dataclass(frozen=True)

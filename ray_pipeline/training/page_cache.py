@@ -15,6 +15,7 @@ from ray_pipeline.models.line_tokens import line_tokens
 from ray_pipeline.training.asked_pages import AskedPage, PageTurn, chosen
 from schemas.picture import Box
 
+LEAST_PAGES = 100  # fewer would be learned by heart
 LOOK_AGAIN = 200  # pages taken between two looks at the folder
 
 
@@ -28,7 +29,7 @@ class CachedPages:
 
     @property
     def ready(self) -> bool:
-        return sum(map(len, self.known.values())) >= 100
+        return sum(map(len, self.known.values())) >= LEAST_PAGES
 
     def _look(self) -> None:
         for path in sorted(self.folder.glob("*.jsonl")):

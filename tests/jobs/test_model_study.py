@@ -73,6 +73,6 @@ def test_what_a_study_cannot_be_made_on(run: str, arguments: list[str], said: st
 def test_runs_that_cannot_be_studied(
     study: str, settings: dict[str, object], said: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    output = finished_run(tmp_path, [Labelled("r0", ["exit"], [(10, 10, 16, 20)])], **settings)  # type: ignore[arg-type]
+    output = finished_run(tmp_path, [Labelled("r0", ["exit"], [(10, 10, 16, 20)])], **settings)
     code, out, err = evaluate(capsys, "--run", output, "--study", study)
     assert (code, out) == (2, "") and said in err

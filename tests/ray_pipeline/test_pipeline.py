@@ -104,7 +104,7 @@ def passes(monkeypatch: pytest.MonkeyPatch) -> Callable[..., list[Any]]:
         settings = JobSettings.model_validate({"manifest": "m", "output": "o", "run": {"actors": 3}})
         order = WorkOrder(settings, "", False, pa.schema([]))
         parts = [Part(number, 2 * number, 2) for number in range(4)]
-        met += list(pipeline.run_parts(None, parts, order, lambda _: None))  # type: ignore[arg-type]
+        met += list(pipeline.run_parts(None, parts, order, lambda _: None))
         return met
 
     return run
