@@ -9,21 +9,25 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 from ray_pipeline.models.line_tokens import LineTokens, line_tokens
-from ray_pipeline.synthesis.document_questions import DocumentQuestion, asked_document, drawn_lines
+from ray_pipeline.synthesis.document_questions import NOT_SHOWN, DocumentQuestion, asked_document, drawn_lines
 from ray_pipeline.synthesis.document_sheets import SheetLine
+from ray_pipeline.synthesis.document_texts import CHARACTERS
 from ray_pipeline.training.reading_noise import error_rate, misread, seen_in
 from schemas.picture import Box
 
 GENERAL = ("Write a general description of the image. ", "Write a general description of the image.", "Describe the picture.")
-MAIN = ("total", "date", "company")
+FIRST = ("total", "date", "company", "where")  # asked for more often than others
 PLACES = 3  # an answer printed more often than that, such as a quantity of 1, says nothing about where to look
-WHERE = ("Where is {}?", "Where is '{}'?", "Find '{}'.", "Where is the text '{}'?")
+WHERE = ("Where is '{}'?", "Where is '{}'?", "Where is {}?", "Find '{}'.", "Where is the text '{}'?")
+LOCATED = 4  # where-questions of a page, at most
+PART, OTHER_CASE, ABSENT = 0.25, 0.1, 0.1  # shares of them: about some words of a line, in other case, about what is not there
 
 
 @dataclass(frozen=True)
 class PageTurn:
     """One question. `places_px` are the boxes of the answer (or of its lines), empty where it is not shown; `spelt`: the
-    first of them shows the whole answer. `box_px`: what is to be located, for where-questions."""
+    first of them shows the whole answer. `box_px`: what is to be located, for where-questions, and `phrase` where in the
+    question its text stands, first and behind the last character."""
 
     question: str
     answer: str
@@ -31,6 +35,7 @@ class PageTurn:
     role: str
     spelt: bool = False
     box_px: Box | None = None
+    phrase: tuple[int, int] | None = None
 
 
 @dataclass(frozen=True)
@@ -88,11 +93,44 @@ def turns_of(rng: random.Random, lines: Sequence[SheetLine], questions: Sequence
     ]
     turns = [turn for turn in turns if turn.places_px or turn.role == "not_shown"]
     turns.append(PageTurn(rng.choice(GENERAL), "document", (), "general"))
-    texts = [line.text for line in lines]
-    for line in rng.sample(list(lines), min(2, len(lines))):
-        if texts.count(line.text) == 1 and len(line.text) > 2:
-            turns.append(PageTurn(rng.choice(WHERE).format(line.text), "", (line.box,), "where", box_px=line.box))
+    return turns + where_turns(rng, lines)
+
+
+def where_turns(rng: random.Random, lines: Sequence[SheetLine]) -> list[PageTurn]:
+    """Where single lines, or words of them, stand; some ask for what the page does not show."""
+    turns = []
+    for line in rng.sample(list(lines), min(LOCATED, len(lines))):
+        text, box = _words_of(rng, line) if rng.random() < PART else (line.text, line.box)
+        if len(text) < 3 or sum(f" {other.text} ".count(f" {text} ") for other in lines) != 1:
+            continue
+        if rng.random() < ABSENT:
+            text = _unlike(rng, text)
+            if not any(text.casefold() in other.text.casefold() for other in lines):
+                turns.append(PageTurn(rng.choice(WHERE).format(text), NOT_SHOWN, (), "not_shown"))
+            continue
+        if rng.random() < OTHER_CASE:
+            text = rng.choice((text.lower(), text.upper()))
+        template = rng.choice(WHERE)
+        start = template.index("{}")
+        turns.append(PageTurn(template.format(text), "", (box,), "where", box_px=box, phrase=(start, start + len(text))))
     return turns
+
+
+def _words_of(rng: random.Random, line: SheetLine) -> tuple[str, Box]:
+    """Some words in a row, and where they stand."""
+    words = line.text.split(" ")
+    first = rng.randrange(len(words))
+    count = rng.randrange(1, len(words) - first + 1)
+    piece = " ".join(words[first : first + count])
+    return piece, _part(line, len(" ".join([*words[:first], ""])), len(piece))
+
+
+def _unlike(rng: random.Random, text: str) -> str:
+    """A text of the same look that is another one: its letters and digits in another order, or others."""
+    signs = list(text)
+    rng.shuffle(signs)
+    drawn = [rng.choice(CHARACTERS) if sign.isalnum() and rng.random() < 0.3 else sign for sign in signs]
+    return " ".join("".join(drawn).split()) or "-"
 
 
 def places(lines: Sequence[SheetLine], question: DocumentQuestion) -> tuple[list[Box], list[Box]]:
@@ -136,7 +174,7 @@ def chosen(rng: random.Random, turns: Sequence[PageTurn], region: Box | None, mo
     def shown(turn: PageTurn) -> bool:
         return region is not None and any(_middle_in(box, region) for box in turn.places_px)
 
-    keyed = sorted(turns, key=lambda turn: rng.random() * (0.35 if shown(turn) else 1.0) * (0.5 if turn.role in MAIN else 1.0))
+    keyed = sorted(turns, key=lambda turn: rng.random() * (0.35 if shown(turn) else 1.0) * (0.5 if turn.role in FIRST else 1.0))
     return tuple(keyed[:most])
 
 

@@ -40,7 +40,8 @@ class AnsweringRecipe:
     turns: int = 12
     view_px: int = 448
     zoomed_share: float = 0.4
-    attention_until: float = 0.5
+    attention_until: float = 0.75
+    match_layer: int = 1
     look_layer: int = 2
     copy_layer: int = 3
     read_share: float = 0.5  # of steps on pages read by the true reader, where there are any, in the second half
@@ -157,7 +158,8 @@ class AnsweringTrainer:
         prefix = self._prefix(batch, seen_VTD)
         recipe = self.recipe
         supervised = self.share < recipe.attention_until
-        request = RowRequest((recipe.look_layer, recipe.copy_layer), batch.position_BR) if supervised else None
+        layers = recipe.match_layer, recipe.look_layer, recipe.copy_layer
+        request = RowRequest(layers, batch.position_BR) if supervised else None
         length = batch.prefix_ids.shape[1]
         decoder, seen = self.network.language_model.model, DynamicCache()
         decoder(inputs_embeds=prefix, position_ids=batch.position_ids[:, :length], past_key_values=seen, use_cache=True)
@@ -173,9 +175,10 @@ class AnsweringTrainer:
         if request is not None:
             look, looked = attention_loss(request.rows_BHRS[recipe.look_layer], batch.look_BRP)
             copied, spelled = attention_loss(request.rows_BHRS[recipe.copy_layer][:, :3], batch.copy_BRP)
+            matched, found = attention_loss(request.rows_BHRS[recipe.match_layer][:, :3], batch.match_BRP)
             fade = min(1.0, 4 * (1 - self.share / recipe.attention_until))
-            loss = loss + fade * (0.5 * look + 0.5 * copied)
-            metrics |= {"mass_look": looked, "mass_copy": spelled}
+            loss = loss + fade * (0.5 * look + 0.5 * copied + 0.25 * matched)
+            metrics |= {"mass_look": looked, "mass_copy": spelled, "mass_match": found}
         return loss, metrics
 
     def _prefix(self, batch: LineBatch, seen_VTD: Tensor) -> Tensor:
@@ -207,7 +210,7 @@ class AnsweringTrainer:
             soft = functional.softmax(-0.5 * ((bins - value[:, None]) / LOCATION_SIGMA) ** 2, -1)
             locations = log_p[place][:, self.first_location : self.first_location + 1000]
             error = ((locations.softmax(-1) * bins).sum(-1) - value).abs() / 1000
-            loss = loss + 0.1 * -(soft * locations).sum(-1).mean() + 1.0 * error.mean()
+            loss = loss + 0.2 * -(soft * locations).sum(-1).mean() + 1.0 * error.mean()
             metrics["location_error"] = float(error.mean().detach())
         return loss, metrics | _whole_answers(right | ~text, batch)
 

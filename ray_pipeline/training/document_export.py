@@ -6,6 +6,8 @@ import torch
 
 from ray_pipeline.models.line_llava_network import LineLlavaConfig, LineLlavaForConditionalGeneration
 from ray_pipeline.models.line_llava_tokenizer import build_line_tokenizer
+from ray_pipeline.models.line_tokens import OCTAVES
+from ray_pipeline.models.locations import LOCATIONS
 
 SIZES = {
     "hidden_size": 192, "intermediate_size": 512, "num_hidden_layers": 4, "num_attention_heads": 6, "num_key_value_heads": 6,
@@ -28,6 +30,7 @@ def new_network(seed: int = 1, **sizes: int) -> LineLlavaForConditionalGeneratio
     torch.manual_seed(seed)
     network = LineLlavaForConditionalGeneration(config)
     start_copying(network)
+    start_locating(network)
     network.language_model.set_attn_implementation("fovea_rows")
     return network
 
@@ -45,6 +48,21 @@ def start_copying(network: LineLlavaForConditionalGeneration) -> None:
     for projection in (layers[-1].self_attn.v_proj, layers[-1].self_attn.o_proj):
         torch.nn.init.eye_(projection.weight)
     layers[-1].self_attn.o_proj.weight.mul_(COPY_GAIN)
+
+
+@torch.no_grad()
+def start_locating(network: LineLlavaForConditionalGeneration) -> None:
+    """Let neighbouring locations begin with nearly the same embedding: waves of their place, projected at random.
+
+    Those of a character's edges are waves too, so that one matrix turns what is looked at into where it stands.
+    """
+    table = network.language_model.get_input_embeddings().weight
+    first = build_line_tokenizer().convert_tokens_to_ids("<loc000>")
+    octaves = torch.pi * 2.0 ** torch.arange(OCTAVES)
+    angles = (torch.arange(LOCATIONS)[:, None] + 0.5) / LOCATIONS * octaves
+    waves = torch.cat([angles.sin(), angles.cos()], -1)
+    projection = torch.randn(waves.shape[1], table.shape[1]) * (SIZES["initializer_range"] / OCTAVES**0.5)
+    table[first : first + LOCATIONS] = waves @ projection
 
 
 def export(network: LineLlavaForConditionalGeneration, folder: Path) -> None:

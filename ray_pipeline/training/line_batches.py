@@ -18,10 +18,24 @@ from ray_pipeline.training.asked_pages import PLACES, AskedPage, PageTurn
 from schemas.picture import Box
 
 Boxes = NDArray[np.float64]
-_Row = tuple[int, int, float, bool, int, list[int], list[int]]  # position, target, location, first, turn, look, copy
 
 IGNORE = -100
 LONGEST_ANSWER = 64
+EDGE = 0.2  # of a text's width: what is looked at for where it begins or ends
+
+
+@dataclass(frozen=True)
+class _Row:
+    """One supervised position: what follows it, a token or a share of the page's side, and which of the prefix it looks at."""
+
+    position: int
+    turn: int
+    target: int = IGNORE
+    location: float = math.nan
+    first: bool = False
+    look: Sequence[int] = ()
+    copy: Sequence[int] = ()
+    match: Sequence[int] = ()
 
 
 @dataclass(frozen=True)
@@ -31,7 +45,8 @@ class LineBatch:
 
     `mask` (B, 1, S - P, S): True where a token of a turn may look; `position_BR` counts from the first turn's start.
     `look_BRP`: which characters the last prompt position should look at (the answer as a whole), `copy_BRP`: which a
-    written character is copied from; all False where neither is known. `role_BR` numbers a turn's role, -1 in padding.
+    written character or location is copied from, `match_BRP`: which one a character of a phrase in the question is; all False
+    where none is known. `turn_BR` numbers a page's turns, -1 in padding.
     """
 
     prefix_ids: Tensor
@@ -49,6 +64,7 @@ class LineBatch:
     turn_BR: Tensor
     look_BRP: Tensor
     copy_BRP: Tensor
+    match_BRP: Tensor
     roles: tuple[tuple[str, ...], ...]
 
 
@@ -71,23 +87,24 @@ class LineBatcher:
         position, target = torch.zeros(count, most, dtype=torch.long), torch.full((count, most), IGNORE)
         location = torch.full((count, most), math.nan)
         first, number = torch.zeros(count, most, dtype=torch.bool), torch.full((count, most), -1)
-        look, copy = (torch.zeros(count, most, longest, dtype=torch.bool) for _ in range(2))
+        look, copy, match = (torch.zeros(count, most, longest, dtype=torch.bool) for _ in range(3))
         for k, ((ids, _), (own_ids, own_positions, own_turn, rows)) in enumerate(zip(prefixes, packed, strict=True)):
             prefix_ids[k, : len(ids)] = torch.tensor(ids)
             turn_ids[k, : len(own_ids)] = torch.tensor(own_ids)
             positions[k, : len(ids)] = torch.arange(len(ids))
             positions[k, longest : longest + len(own_ids)] = torch.tensor(own_positions)
             turn[k, : len(ids)], turn[k, longest : longest + len(own_ids)] = -1, torch.tensor(own_turn)
-            for r, (at, token, where, is_first, which, looked, copied) in enumerate(rows):
-                position[k, r], target[k, r], location[k, r], first[k, r], number[k, r] = at, token, where, is_first, which
-                look[k, r, looked], copy[k, r, copied] = True, True
+            for r, row in enumerate(rows):
+                position[k, r], target[k, r], location[k, r] = row.position, row.target, row.location
+                first[k, r], number[k, r] = row.first, row.turn
+                look[k, r, row.look], copy[k, r, row.copy], match[k, r, row.match] = True, True, True
         asking = turn[:, longest:]
         causal = torch.ones(length, longest + length, dtype=torch.bool).tril(longest)
         mask = causal & ((turn[:, None, :] == -1) | (turn[:, None, :] == asking[:, :, None]))
         roles = tuple(tuple(one.role for one in page.turns) for page in pages)
         return LineBatch(
             prefix_ids, *self._views(pages), turn_ids, positions, mask[:, None], position, target, location, first, number, look,
-            copy, roles,
+            copy, match, roles,
         )  # fmt: skip
 
     def _views(self, pages: Sequence[AskedPage]) -> tuple[Tensor, Tensor, Tensor, tuple[tuple[int, int, int], ...]]:
@@ -131,16 +148,18 @@ class LineBatcher:
         ids: list[int] = []
         positions: list[int] = []
         numbers: list[int] = []
-        rows = []
+        rows: list[_Row] = []
         start_of_zoom = 1 + len(page.base)
         for number, turn in enumerate(turns):
-            question = self.tokenizer(turn.question + "<answer>", add_special_tokens=False).input_ids
+            asked = self.tokenizer(turn.question + "<answer>", add_special_tokens=False, return_offsets_mapping=True)
+            question: list[int] = asked.input_ids
+            rows += _matched(boxes, turn, number, len(ids), asked.offset_mapping, start_of_zoom)
             answer, where = self._answer(turn, page)
             start = len(ids) + len(question) - 1
             inside = _inside(boxes, turn.places_px, start_of_zoom) if len(turn.places_px) <= PLACES else []
             for step, (token, unit) in enumerate(zip(answer, where, strict=True)):
-                copied = _beside(boxes, turn, step, start_of_zoom) if step < len(turn.answer) else []
-                rows.append((start + step, token, unit, step == 0, number, inside if step == 0 else [], copied))
+                copied = _beside(boxes, turn, step, start_of_zoom)
+                rows.append(_Row(start + step, number, token, unit, step == 0, inside if step == 0 else (), copied))
             tokens = question + answer[:-1]
             ids += tokens
             positions += range(prefix, prefix + len(tokens))
@@ -172,12 +191,43 @@ def _inside(boxes: Boxes, places: Sequence[Box], start_of_zoom: int) -> list[int
 
 
 def _beside(boxes: Boxes, turn: PageTurn, step: int, start_of_zoom: int) -> list[int]:
-    """Tokens at the place of one character of the answer, where it stands on one line."""
-    if not turn.spelt:
+    """Tokens that one step of the answer is taken from, where it stands on one line.
+
+    Those at a character's own place; for the locations x0, y0, x1, y1, steps 1 to 4, those along the edge that is told.
+    """
+    if turn.box_px is not None:
+        return _inside(boxes, [_edge(turn.box_px, step - 1)], start_of_zoom) if 1 <= step <= 4 else []
+    if not turn.spelt or step >= len(turn.answer):
         return []
     x0, y0, x1, y1 = turn.places_px[0]
     wide = (x1 - x0) / len(turn.answer)
     return _inside(boxes, [(x0 + wide * (step - 0.4), y0, x0 + wide * (step + 1.4), y1)], start_of_zoom)
+
+
+def _edge(box_px: Box, coordinate: int) -> Box:
+    """The left or right end of a line of print; all of it for its top and bottom."""
+    x0, y0, x1, y1 = box_px
+    wide = EDGE * (x1 - x0)
+    if coordinate == 0:
+        return x0, y0, x0 + wide, y1
+    return (x1 - wide, y0, x1, y1) if coordinate == 2 else box_px
+
+
+def _matched(
+    boxes: Boxes, turn: PageTurn, number: int, start: int, offsets: Sequence[tuple[int, int]], start_of_zoom: int
+) -> list[_Row]:
+    """Each token of a phrase that is to be located looks for itself on the page."""
+    if turn.phrase is None or turn.box_px is None:
+        return []
+    begin, end = turn.phrase
+    x0, y0, x1, y1 = turn.box_px
+    wide = (x1 - x0) / (end - begin)
+    rows = []
+    for k, (first, last) in enumerate(offsets):
+        if begin <= first and last <= end and first < last:
+            place = x0 + wide * (first - begin - 0.4), y0, x0 + wide * (last - begin + 0.4), y1
+            rows.append(_Row(start + k, number, match=_inside(boxes, [place], start_of_zoom)))
+    return rows
 
 
 def _finest(found: NDArray[np.bool_], start_of_zoom: int) -> list[int]:

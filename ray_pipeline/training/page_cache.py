@@ -49,7 +49,7 @@ def asked_page(rng: random.Random, page: dict[str, Any], zoomed: bool, most_turn
     """A stored page as an asked one."""
     size: tuple[float, float] = tuple(page["size_px"])
     turns = [
-        PageTurn(t["question"], t["answer"], tuple(map(tuple, t["places_px"])), t["role"], t["spelt"], _box(t["box_px"]))
+        PageTurn(t["question"], t["answer"], tuple(map(tuple, t["places_px"])), t["role"], t["spelt"], _box(t["box_px"]), _span(t.get("phrase")))
         for t in page["turns"]
     ]
     base = line_tokens(read_lines(rng.choice(page["bases"])), (0.0, 0.0, *size), size)
@@ -73,3 +73,7 @@ def stored_lines(lines: Sequence[TextLine]) -> list[list[Any]]:
 
 def _box(values: Sequence[float] | None) -> Box | None:
     return None if values is None else (values[0], values[1], values[2], values[3])
+
+
+def _span(values: list[int] | None) -> tuple[int, int] | None:
+    return None if values is None else (values[0], values[1])
