@@ -1,4 +1,4 @@
-"""What benchmarks of the embedded model share: the model under several plans, and the candidates that a run would draw.
+"""What benchmarks of the packaged models share: a model under several plans, and the candidates that a run would draw.
 
 Boxes are x0, y0, x1, y1 in pixels of the picture.
 """
@@ -59,10 +59,30 @@ class Bench:
 
 
 @dataclass(frozen=True)
-class Drawn:
-    """The answers a run draws for one case before it chooses, with the attention of all `layers` behind each box."""
+class Where:
+    """A question about where something is, with all places that are right; `task` and `size` are what tables are divided by."""
 
-    case: Case
+    query: drawing.Query
+    seed: int
+    task: str
+    size: str
+
+    def iou(self, box_px: Box) -> float:
+        """Of a box with the place that it is nearest to."""
+        return max(iou(box_px, true) for true in self.query.true_px)
+
+
+def where(case: Case) -> Where:
+    """A case of the evaluation synthesis that asks for a box."""
+    query = drawing.Query(picture_of(case), case.question.text, (case.question.box_px,))
+    return Where(query, case.seed, case.question.task, case.bucket)
+
+
+@dataclass(frozen=True)
+class Drawn:
+    """The answers a run draws for one question before it chooses, with the attention of all `layers` behind each box."""
+
+    where: Where
     known: drawing.Drawn
 
     @property
@@ -84,22 +104,21 @@ class Drawn:
     @property
     def footprints(self) -> Footprints:
         if self.known.footprints is None:
-            raise ValueError(f"nothing was drawn for seed {self.case.seed}, expected its candidates")
+            raise ValueError(f"nothing was drawn for seed {self.where.seed}, expected its candidates")
         return self.known.footprints
 
 
 Pick = Callable[[Drawn], Box]
 
 
-def draw(bench: Bench, some: Iterable[Case], plan: Plan, select: SelectSettings, layers: tuple[int, ...]) -> Iterator[Drawn]:
-    """What a run under `plan` draws for each case, once for all selectors: through the same conversation as its answers."""
-    for group in batches(some, SIDE_BY_SIDE):
-        asked = [drawing.Query(picture_of(case), case.question.text, (case.question.box_px,)) for case in group]
-        drawn = drawing.draw(bench.family, asked, replace(plan, select=select), layers, SIDE_BY_SIDE)
-        for case, known in zip(group, drawn, strict=True):
+def draw(bench: Bench, asked: Iterable[Where], plan: Plan, select: SelectSettings, layers: tuple[int, ...]) -> Iterator[Drawn]:
+    """What a run under `plan` draws for each question, once for all selectors: through the same conversation as its answers."""
+    for group in batches(asked, SIDE_BY_SIDE):
+        drawn = drawing.draw(bench.family, [one.query for one in group], replace(plan, select=select), layers, SIDE_BY_SIDE)
+        for one, known in zip(group, drawn, strict=True):
             if known.failure is not None:
                 raise known.failure
-            yield Drawn(case, known)
+            yield Drawn(one, known)
 
 
 def pool_of(drawn: Drawn, settings: SelectSettings, profile: HeadProfile | None, regressor: IouRegressor | None) -> Pool | None:
@@ -108,7 +127,7 @@ def pool_of(drawn: Drawn, settings: SelectSettings, profile: HeadProfile | None,
     if sum(candidate.multiplicity for candidate in candidates) < 2:
         return None
     return Pool(
-        candidates, drawn.footprints, drawn.width, drawn.height, settings, drawn.layers, profile, regressor, drawn.case.seed
+        candidates, drawn.footprints, drawn.width, drawn.height, settings, drawn.layers, profile, regressor, drawn.where.seed
     )  # fmt: skip
 
 
@@ -126,7 +145,8 @@ def picker(settings: SelectSettings, profile: HeadProfile | None = None, regress
 def best_of_all(one: Drawn) -> Box:
     """What no selector can beat."""
     candidates, _ = gather(one.generations, one.width, one.height)
-    return oracle(candidates, one.case.question.box_px).box_px if candidates else NO_BOX
+    best = [oracle(candidates, true).box_px for true in one.where.query.true_px] if candidates else [NO_BOX]
+    return max(best, key=one.where.iou)
 
 
 def picture_of(case: Case) -> Picture:

@@ -1,9 +1,10 @@
-"""The embedded model's ACS profile: `python -m benchmarks.make_profile [--write] [--published]`.
+"""The ACS profile of a packaged model: `python -m benchmarks.make_profile [--model documents] [--write] [--published]`.
 
-Draws candidates for where-is questions of the validation split, as a run without zoom draws them; trains the regressor, finds
-the heads and weighs the joint score on one range of its seeds, chooses the number of heads on another. The evaluation split
-is never looked at. Prints what every choice is worth there; `--write` puts profile.json and iou_regressor.safetensors beside
-the weights. `--published` also trains the published form of the regressor, AIR-S, and prints what it is worth.
+Draws candidates for where-is questions of the validation split, as a run without zoom draws them (`documents`: for lines of
+drawn documents, as a run by default draws them); trains the regressor, finds the heads and weighs the joint score on one
+range of its seeds, chooses the number of heads on another. The evaluation split is never looked at. Prints what every choice
+is worth there; `--write` puts profile.json and iou_regressor.safetensors beside the weights. `--published` also trains the
+published form of the regressor, AIR-S, and prints what it is worth.
 """
 
 import argparse
@@ -12,21 +13,25 @@ import hashlib
 import sys
 from collections.abc import Iterator, Sequence
 from itertools import islice
+from pathlib import Path
 from statistics import fmean
 
 import torch
 import transformers
 
-from benchmarks.embedded import Bench, Drawn, Pick, best_of_all, draw, iou, picker
+from benchmarks import sought_lines
+from benchmarks.embedded import Bench, Drawn, Pick, Where, best_of_all, draw, picker, where
 from ray_pipeline.calibration.heads import Learned, found_heads, learned_from, trained
 from ray_pipeline.geometry import boxes
 from ray_pipeline.methods.head_discovery import HeadRules, Origin, head_auroc, layer_attribution
 from ray_pipeline.methods.labelled_queries import QueryReading
 from ray_pipeline.methods.pool import IouRegressor
 from ray_pipeline.methods.regressor_training import CORRECT, FeatureQuery, TrainingSettings, feature_query, train_regressor
+from ray_pipeline.models.line_llava import LOCATE
 from ray_pipeline.models.profiles import PROFILE, REGRESSOR, weights_digest
-from ray_pipeline.models.weights import EMBEDDED
+from ray_pipeline.models.weights import PACKAGED
 from ray_pipeline.synthesis.evaluation import BUCKETS, cases
+from ray_pipeline.synthesis.fonts import evaluation_fonts
 from schemas.methods import RefineSettings, SelectSettings
 from schemas.model import ModelSettings
 from schemas.profile import COORDINATES, HeadProfile
@@ -35,6 +40,7 @@ LAYERS, HEADS, GRID = (0, 1, 2, 3), 6, 12  # all there are, on the tower's own g
 MEGAPIXELS = (0.5, 1.0)  # the model sees 96 x 96 px of a picture, whatever its size
 FIT, SELECTION = 100_000, 500_000  # where each range of seeds starts within the split
 TASKS = {"where_text": 1.0, "where": 0.2}  # share of `count`: boxes of texts are the ones that go wrong
+DOCUMENTS, EACH = 8_100_000, 3  # where the seeds of drawn documents start, and lines to find on one page
 TEMPERATURES = (0.6, 0.8, 1.0)
 AGGREGATES = ("mean", "zscore", "rank")
 BASELINES = ("medoid", "cluster", "likeliest", "least_entropy", "random")
@@ -43,13 +49,16 @@ SEED = 0
 
 def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--model", default="embedded", choices=tuple(PACKAGED))
     parser.add_argument("--count", type=int, default=750, help="pictures per size to fit on")
     parser.add_argument("--selection", type=int, default=200, help="pictures per size to choose settings on")
     parser.add_argument("--published", action="store_true", help="AIR-S too")
     parser.add_argument("--write", action="store_true")
     options = parser.parse_args(argv)
     torch.set_num_threads(1)
-    bench = Bench(ModelSettings(name="embedded"), RefineSettings(method="none"))
+    folder = PACKAGED[options.model]
+    zoom = "rel_att" if options.model == "documents" else "none"
+    bench = Bench(ModelSettings(name=options.model), RefineSettings(method=zoom))
     for temperature in TEMPERATURES:
         agreement = fmean(pairwise_iou(one) for one in drawn(bench, SELECTION, 40, temperature))
         print(f"temperature {temperature}: mean pairwise IoU {agreement:.2f}, expected 0.5 to 0.8", flush=True)
@@ -66,14 +75,15 @@ def main(argv: list[str] | None = None) -> int:
     regressor, reached = trained(fitting, choosing, LAYERS, SEED)
     print(f"regressor: {reached}")
     print_heads([one.reading for one in fitting])
-    calibrated_on = f"synthesis validation {', '.join(TASKS)}: {options.count} pictures a size from seed {FIT}"
+    told = "lines of drawn documents" if options.model == "documents" else f"synthesis validation {', '.join(TASKS)}"
+    calibrated_on = f"{told}: {options.count} pictures a size from seed {FIT}"
     # Four layers are fewer than the rules keep, so none needs to be weighed against the others.
-    profile = found_heads(fitting, choosing, LAYERS, torch.ones(len(LAYERS)), origin(bench, calibrated_on))
+    profile = found_heads(fitting, choosing, LAYERS, torch.ones(len(LAYERS)), origin(bench, folder, calibrated_on))
     print("heads:", " ".join(f"{head.coordinate}:{head.layer}.{head.head}" for head in profile.heads))
     for aggregate in AGGREGATES:
         settings = SelectSettings.model_validate({"method": "acs_free", "aggregate": aggregate})
         pick = picker(settings, profile, None)
-        print(f"  {aggregate:7s} {figures([iou(pick(one), one.case.question.box_px) for one in held_out])}", flush=True)
+        print(f"  {aggregate:7s} {figures([one.where.iou(pick(one)) for one in held_out])}", flush=True)
     print(
         "pointing heads:", " ".join(f"{head.coordinate}:{head.layer}.{head.head} {head.auroc:.2f}" for head in profile.pointing)
     )
@@ -82,18 +92,26 @@ def main(argv: list[str] | None = None) -> int:
     if options.published:
         print_published(maps, held_out)
     if options.write:
-        (EMBEDDED / REGRESSOR).write_bytes(regressor.to_bytes())
-        (EMBEDDED / PROFILE).write_text(profile.model_dump_json(indent=2) + "\n")
+        (folder / REGRESSOR).write_bytes(regressor.to_bytes())
+        (folder / PROFILE).write_text(profile.model_dump_json(indent=2) + "\n")
     return 0
 
 
 def drawn(bench: Bench, first: int, count: int, temperature: float = 0.8) -> Iterator[Drawn]:
     """Of every size, and of the tasks by their shares; shown whole, for a crop at a thing's edge would cut its box."""
     select = SelectSettings(method="medoid", temperature=temperature)
+    return draw(bench, asked(bench, first, count), bench.plan(), select, LAYERS)
+
+
+def asked(bench: Bench, first: int, count: int) -> Iterator[Where]:
+    """What is to be found, the model's own kind of thing."""
+    if bench.family.defaults.locate == LOCATE:
+        for page in sought_lines.drawn(DOCUMENTS + first, len(BUCKETS) * count, EACH, evaluation_fonts()):
+            yield from page.asked(LOCATE)
+        return
     for task, share in TASKS.items():
         for bucket in BUCKETS:
-            some = cases("validation", bucket, round(share * count), MEGAPIXELS, task, first)
-            yield from draw(bench, some, bench.plan(), select, LAYERS)
+            yield from map(where, cases("validation", bucket, round(share * count), MEGAPIXELS, task, first))
 
 
 def print_published(maps: Sequence[FeatureQuery], held_out: Sequence[Drawn]) -> None:
@@ -113,11 +131,11 @@ def pairwise_iou(one: Drawn) -> float:
     return float((boxes.iou(corners, corners).sum() - count) / (count * count - count)) if count > 1 else 1.0
 
 
-def origin(bench: Bench, calibrated_on: str) -> Origin:
+def origin(bench: Bench, folder: Path, calibrated_on: str) -> Origin:
     """The template around a question is the prompt: the question itself differs from row to row."""
     prompt = str(bench.plan().prompt.question or "{question}")
     return Origin(
-        model=weights_digest(EMBEDDED), transformers=transformers.__version__, dtype="float32",
+        model=weights_digest(folder), transformers=transformers.__version__, dtype="float32",
         prompt_sha256=hashlib.sha256(prompt.encode()).hexdigest(), calibrated_on=calibrated_on,
         date=datetime.date.today().isoformat(),
     )  # fmt: skip
@@ -141,10 +159,10 @@ def print_figures(held_out: Sequence[Drawn], profile: HeadProfile, regressor: Io
 
 def print_row(name: str, pick: Pick, held_out: Sequence[Drawn]) -> None:
     told = []
-    for task in TASKS:
+    for task in dict.fromkeys(one.where.task for one in held_out):
         for bucket in (*BUCKETS, "all"):
-            own = [one for one in held_out if one.case.question.task == task and bucket in (one.case.bucket, "all")]
-            told.append(figures([iou(pick(one), one.case.question.box_px) for one in own]))
+            own = [one for one in held_out if one.where.task == task and bucket in (one.where.size, "all")]
+            told.append(figures([one.where.iou(pick(one)) for one in own]))
     print(f"{name:14s} {'  '.join(told)}", flush=True)
 
 

@@ -4,8 +4,9 @@ DIR holds `ocr.parquet` (id, image_uri relative to DIR, references, reference_bo
 draws receipts of known content instead, in fonts that no model was trained on. The embedded model and Tesseract
 (`tesseract PICTURE - --psm 6`) read each page in turn on one thread, the model loaded once. Word-F1: a page's words
 [A-Z0-9.]+ in upper case, as a multiset. Bars: mean word-F1 of at least 0.70, at most twice Tesseract's processor time,
-file to text. Where DIR holds `answer.parquet` too, the questions of `benchmarks.receipt_answers` follow, with its bars. Ends with
-one line of figures; exit 1 on a miss, also where Tesseract is not there to be measured against.
+file to text. Where DIR holds `answer.parquet` too, the questions of `benchmarks.receipt_answers` follow, then some of the lines
+are looked for as in `benchmarks.receipt_labels`, both with their bars. Ends with one line of figures; exit 1 on a miss, also
+where Tesseract is not there to be measured against.
 """
 
 import argparse
@@ -29,7 +30,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from benchmarks import receipt_answers
+from benchmarks import receipt_answers, receipt_labels, sought_lines
 from benchmarks.embedded import Bench
 from ray_pipeline.batching import converse
 from ray_pipeline.models.contract import Family
@@ -44,6 +45,7 @@ from schemas.picture import Picture
 from schemas.reading import ReadingSettings
 
 LEAST_F1, MOST_TIMES = 0.70, 2.0
+PHRASES = 200  # lines of the folder's pages that are looked for by their text
 FIRST_SYNTHETIC = 7_000_000  # seeds from here on are this benchmark's
 _WORD = re.compile(r"[A-Z0-9.]+")
 
@@ -162,6 +164,11 @@ def main(argv: list[str] | None = None) -> int:
         answered = receipt_answers.measure(bench, receipt_answers.asked_of(options.data, options.limit))
         found |= {f"answers {name}": value for name, value in answered.items()}
         missed |= receipt_answers.missed(answered)
+    if options.data:
+        sought = sought_lines.scanned(options.data, PHRASES, seed=0)
+        labelled = receipt_labels.measure("documents", sought)
+        found |= {f"labels {name}": value for name, value in labelled.items()}
+        missed |= receipt_labels.missed(labelled)
     print(json.dumps({"pages": len(pages), **found}))
     return int(missed)
 

@@ -23,7 +23,7 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
-from benchmarks.embedded import Bench, Pick, best_of_all, contained_share, draw, iou, picker, picture_of
+from benchmarks.embedded import Bench, Pick, best_of_all, contained_share, draw, picker, picture_of, where
 from ray_pipeline.methods.box_regressor import read_regressor
 from ray_pipeline.methods.regressor_training import CORRECT
 from ray_pipeline.models.profiles import find_profile, regressor_bytes
@@ -168,9 +168,9 @@ def ious_of(bench: Bench, plan: Plan, split: str, count: int, picks: dict[str, P
     ious: dict[str, list[float]] = {name: [] for name in picks}
     for bucket in BUCKETS:
         some = cases(split, bucket, count, MEGAPIXELS_CHOOSE, "where_text")
-        for one in draw(bench, some, plan, SelectSettings(method="medoid"), LAYERS):
+        for one in draw(bench, map(where, some), plan, SelectSettings(method="medoid"), LAYERS):
             for name, pick in picks.items():
-                ious[name].append(iou(pick(one), one.case.question.box_px))
+                ious[name].append(one.where.iou(pick(one)))
     return ious
 
 

@@ -8,7 +8,6 @@ The manifest needs `question`, and `references` or `reference_boxes`. Half of it
 Exit codes: 0 the profile is written, 2 refused, 3 nothing could be learned and nothing is written, 4 stopped, nothing written.
 """
 
-import json
 import os
 import sys
 from collections.abc import Iterator, Mapping
@@ -110,8 +109,9 @@ def _prepared(settings: "JobSettings", fit_share: float, cost: float | None, mos
     from ray_pipeline.calibration.course import Brief
     from ray_pipeline.intake.manifest import open_manifest, read_rows
     from ray_pipeline.intake.references import read_truths
-    from ray_pipeline.models.families import FAMILIES, check_family
+    from ray_pipeline.models.families import check_family
     from ray_pipeline.models.profiles import given_keys, weights_digest
+    from ray_pipeline.models.registry import FAMILIES, declared
     from ray_pipeline.scrubbing import carries_a_secret
     from schemas.floors import check_floors
 
@@ -125,8 +125,8 @@ def _prepared(settings: "JobSettings", fit_share: float, cost: float | None, mos
     # A layer to look at is among the things to be found: any one stands in for it.
     layer = 0 if settings.refine.layer is None else settings.refine.layer
     folder = check_family(settings.model_copy(update={"refine": settings.refine.model_copy(update={"layer": layer})}))
-    config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
-    able = FAMILIES[config["model_type"]].abilities(config)
+    kind, config = declared(folder)
+    able = FAMILIES[kind].adapter().abilities(config)
     manifest = open_manifest(settings.manifest, settings.run.limit, ("question",), ())
     truths = list(read_truths(manifest))
     rows = read_rows(manifest, 0, manifest.rows)

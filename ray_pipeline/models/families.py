@@ -1,61 +1,15 @@
-"""Model families by name, what each can honour, and how a folder becomes a loaded one."""
+"""What each model family can honour, and how a folder becomes a loaded one."""
 
-import difflib
-import importlib
-import json
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Protocol
 
 from ray_pipeline.models.contract import Abilities, Family
 from ray_pipeline.models.profiles import find_profile
+from ray_pipeline.models.registry import FAMILIES, declared
 from ray_pipeline.models.templates import CLOSELY
 from ray_pipeline.models.weights import ModelRefused, model_folder, offline
 from schemas.job import JobSettings
 from schemas.methods import RefineSettings, SelectSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
-
-
-class Adapter(Protocol):
-    """What a family's class can do before anything is loaded."""
-
-    def abilities(self, config: dict[str, Any]) -> Abilities:
-        """What a folder's config.json says that this model can honour. May raise ModelRefused, or whatever a parser does."""
-        ...
-
-    def load(self, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:
-        """A loaded family from a folder that has passed the gate. Raises ModelRefused where files misfit each other."""
-        ...
-
-
-@dataclass(frozen=True)
-class _Late:
-    """An adapter whose module is loaded when it is first asked: with what it imports that takes seconds, and a run needs one."""
-
-    module: str
-    name: str
-
-    def abilities(self, config: dict[str, Any]) -> Abilities:
-        return self._adapter().abilities(config)
-
-    def load(self, folder: Path, model: ModelSettings, views: ViewSettings, prompt: PromptSettings) -> Family:
-        return self._adapter().load(folder, model, views, prompt)
-
-    def _adapter(self) -> Adapter:
-        adapter: Adapter = getattr(importlib.import_module(f"ray_pipeline.models.{self.module}"), self.name)
-        return adapter
-
-
-FAMILIES: dict[str, Adapter] = {  # `model_type` of config.json -> adapter
-    "instructblip": _Late("instructblip", "InstructBlip"),
-    "internvl": _Late("internvl", "InternVl"),
-    "line-llava": _Late("line_llava", "LineLlava"),
-    "llava": _Late("llava", "Llava"),
-    "llava_next": _Late("llava_next", "LlavaNext"),
-    "mc-llava": _Late("mc_llava", "McLlava"),
-    "qwen2_5_vl": _Late("qwen_vl", "QwenVl"),
-    "qwen3_vl": _Late("qwen_vl", "QwenVl"),
-}
 
 
 def check_family(settings: JobSettings) -> Path:
@@ -80,19 +34,13 @@ def check_family(settings: JobSettings) -> Path:
 
 def _abilities(folder: Path) -> tuple[str, Abilities]:
     """The folder's model type and what it can honour."""
-    file = folder / "config.json"
-    config = json.loads(file.read_bytes())
-    kind = config.get("model_type") if isinstance(config, dict) else None
-    if not isinstance(kind, str) or kind not in FAMILIES:
-        near = difflib.get_close_matches(str(kind), FAMILIES, 1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ModelRefused(f"model_type {kind!r} in {file}; expected one of {sorted(FAMILIES)}{hint}")
+    (kind, config), file = declared(folder), folder / "config.json"
     for part in (config, *(inner for inner in config.values() if isinstance(inner, dict))):
         if quantised := part.get("quantization_config"):
             method = quantised.get("quant_method") if isinstance(quantised, dict) else quantised
             raise ModelRefused(f"{kind} weights quantised by {method!r} in {file}; expected float32, float16 or bfloat16")
     try:
-        return kind, FAMILIES[kind].abilities(config)
+        return kind, FAMILIES[kind].adapter().abilities(config)
     except ModelRefused:
         raise
     except Exception as error:  # whatever the library makes of a stranger's configuration
@@ -217,6 +165,6 @@ def load_family(model: ModelSettings, views: ViewSettings, prompt: PromptSetting
 
     folder = model_folder(model.name, model.revision)
     disable_progress_bar()  # a bar per process says nothing about the run
-    config: dict[str, Any] = json.loads((folder / "config.json").read_bytes())
+    kind, _ = declared(folder)
     with offline():
-        return FAMILIES[config["model_type"]].load(folder, model, views, prompt)
+        return FAMILIES[kind].adapter().load(folder, model, views, prompt)

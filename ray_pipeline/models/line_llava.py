@@ -32,7 +32,7 @@ from ray_pipeline.models.contract import (
     ViewGradient,
     VisualTokens,
 )
-from ray_pipeline.models.decoder_family import DecoderFamily, View
+from ray_pipeline.models.decoder_family import DecoderFamily, Suffix, View
 from ray_pipeline.models.line_llava_network import LineLlavaConfig, LineLlavaForConditionalGeneration
 from ray_pipeline.models.line_tokens import LineTokens, line_tokens, token_features
 from ray_pipeline.models.locations import LOCATIONS, location_score
@@ -140,6 +140,11 @@ class LineLlava(DecoderFamily):
     def question_ids(self, question: str) -> list[int]:
         """The question alone: the model knows no chat."""
         return self.text.behind("", self.asked, question)
+
+    def suffix(self, tokens: VisualTokens, question: str) -> Suffix:
+        """The question with its tokens' neighbours."""
+        ids = torch.tensor([self.question_ids(question)], device=self.model.device)
+        return Suffix(Segment(self.model.asked(ids, torch.ones_like(ids, dtype=torch.bool))[0]))
 
     def read_pixel_gradient(self, requests: Sequence[ReadPixelGradient]) -> list[PixelGradients]:
         """There is none: between pixels and characters lies a choice.

@@ -2,7 +2,8 @@
 
 The tower (line finder and line reader) is frozen and gives characters, not features: a visual token is the decoder's own
 embedding of the character, plus a small network over where it stands and how sure the reader was, plus what a few
-convolutions along the text make of its neighbours: a digit knows its row's label before the decoder sees it.
+convolutions along the text make of its neighbours: a digit knows its row's label before the decoder sees it. The same
+convolutions go along a question.
 Shapes: V views, T tokens, F features, D width.
 """
 
@@ -17,6 +18,7 @@ from ray_pipeline.models.line_tokens import FEATURES
 DILATIONS = (1, 2, 4, 8)  # of five taps each: thirty characters to either side
 VISUAL_SCALE = 8.0  # so that the decoder's layers, which add to it, do not drown which character it is
 FIRST_GAIN = 0.1  # about the size of a character's own embedding
+FIRST_SHARE = 0.5  # of that, what a question's tokens begin with
 
 
 class LineLlavaConfig(PreTrainedConfig):
@@ -83,6 +85,7 @@ class LineLlavaForConditionalGeneration(PreTrainedModel):
         width = config.text_config.hidden_size
         self.place_embed = nn.Sequential(nn.Linear(FEATURES, 2 * width), nn.GELU(), nn.Linear(2 * width, width))
         self.line_context = LineContext(width)
+        self.question_gain = nn.Parameter(torch.full((width,), FIRST_SHARE))
         self.language_model = AutoModelForCausalLM.from_config(config.text_config)
         self.post_init()
 
@@ -90,6 +93,15 @@ class LineLlavaForConditionalGeneration(PreTrainedModel):
         """Embeddings (V, T, D) of read characters at their places; those that are not `valid` are padding."""
         placed = self.language_model.get_input_embeddings()(ids_VT) + self.place_embed(features_VTF)
         embedded: Tensor = (placed + self.line_context(placed, valid_VT)) * VISUAL_SCALE
+        return embedded
+
+    def asked(self, ids_VT: Tensor, valid_VT: Tensor) -> Tensor:
+        """Embeddings (V, T, D) of questions, one a row; those that are not `valid` are padding.
+
+        What stands around a character is made of it as on the page, so that a phrase meets itself there.
+        """
+        plain = self.language_model.get_input_embeddings()(ids_VT)
+        embedded: Tensor = plain + self.line_context(plain, valid_VT) * self.question_gain
         return embedded
 
     def forward(self, inputs_embeds: Tensor, **kwargs: Any) -> Any:

@@ -16,13 +16,13 @@ from typing import Any, TypeVar
 
 from pydantic import BaseModel, ValidationError
 
+from ray_pipeline.models.registry import FAMILIES, declared
 from ray_pipeline.models.weights import LINE_FINDER, LINE_READER, ModelRefused, model_digests
 from schemas.job import JobSettings
 from schemas.methods import SelectSettings
 from schemas.profile import ConfidenceMap, HeadProfile, Profile, Sure
 
 PROFILE, REGRESSOR = "profile.json", "iou_regressor.safetensors"
-NOT_THE_MODEL = frozenset({REGRESSOR, LINE_FINDER, LINE_READER})  # safetensors that no answer's attention comes from
 READS_HEADS = ("acs_free", "inside_mass")
 SELECTS_BY_PROFILE = (*READS_HEADS, "acs_learned")
 CARRIED = "the profile of this run"
@@ -49,9 +49,15 @@ class Learned:
 
 
 def weights_digest(folder: Path) -> str:
-    """What a profile calls its model: sha256 over the digests of the weights, by name, without NOT_THE_MODEL."""
+    """What a profile calls its model: sha256 over the digests, by name, of the weights that an answer's attention comes from.
+
+    Raises:
+        ModelRefused: a folder of no known family.
+    """
+    kind, _ = declared(folder)
+    beside = {REGRESSOR} if FAMILIES[kind].sees_lines else {REGRESSOR, LINE_FINDER, LINE_READER}
     digests = model_digests(folder)
-    own = {name: digest for name, digest in digests.items() if name.endswith(".safetensors") and name not in NOT_THE_MODEL}
+    own = {name: digest for name, digest in digests.items() if name.endswith(".safetensors") and name not in beside}
     return hashlib.sha256("\n".join(f"{name} {digest}" for name, digest in sorted(own.items())).encode()).hexdigest()
 
 

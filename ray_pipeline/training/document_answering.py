@@ -4,11 +4,10 @@ One thread. Attention is supervised for a share of the time and free afterwards,
 """
 
 import copy
-import json
 import random
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -23,6 +22,9 @@ from ray_pipeline.training.asked_pages import AskedPage, imagined_page
 from ray_pipeline.training.line_batches import IGNORE, LineBatch, LineBatcher
 from ray_pipeline.training.losses import attention_loss
 from ray_pipeline.training.page_cache import CachedPages
+from ray_pipeline.training.progress import Progress
+from ray_pipeline.training.run_folder import RunFolder
+from ray_pipeline.training.running_mean import follow
 
 LOCATION_SIGMA = 3.0  # bins of 1000
 POOL = 24  # pages drawn and sorted by length before they are cut into batches
@@ -49,19 +51,10 @@ class AnsweringRecipe:
 
 
 @dataclass
-class AnsweringProgress:
-    """What a resumed run needs besides weights."""
+class AnsweringProgress(Progress):
+    """With the pages taken so far, from which those to come follow."""
 
-    step: int = 0
     pages: int = 0
-    seconds: float = 0.0
-    averages: dict[str, float] = field(default_factory=dict)
-
-    def note(self, metrics: dict[str, float]) -> None:
-        """Mix new values into the running means."""
-        for name, value in metrics.items():
-            old = self.averages.get(name, value)
-            self.averages[name] = old + 0.02 * (value - old)
 
 
 class AnsweringTrainer:
@@ -70,13 +63,14 @@ class AnsweringTrainer:
     def __init__(
         self, network: LineLlavaForConditionalGeneration, recipe: AnsweringRecipe, folder: Path, cache: Path | None = None
     ) -> None:
-        self.network, self.recipe, self.folder = network, recipe, folder
+        self.network, self.recipe = network, recipe
         self.cache = CachedPages(cache) if cache else None
         self.average = copy.deepcopy(network)
         self.batcher = LineBatcher(build_line_tokenizer())
         self.progress = AnsweringProgress()
         self.first_location = self.batcher.vocabulary["<loc000>"]
         self.optimizers = self._optimizers()
+        self.folder = RunFolder(folder, {"network": network, "average": self.average, "optimizers": self.optimizers})
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         matrices: list[nn.Parameter] = []
@@ -103,7 +97,7 @@ class AnsweringTrainer:
             self.progress.seconds += now - last
             last = now
             if self.progress.step % 50 == 0:
-                self._log()
+                self.folder.log(self.progress.line())
             if now - saved > 240:
                 self.save()
                 saved = now
@@ -143,8 +137,8 @@ class AnsweringTrainer:
                 group["lr"] = rate
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self._follow()
         self.progress.step += 1
+        follow(self.average, self.network, self.progress.step)
         self.progress.note({**metrics, "gradient": float(norm), "loss": float(loss.detach())})
 
     def _rate(self) -> float:
@@ -153,7 +147,6 @@ class AnsweringTrainer:
 
     def loss(self, batch: LineBatch) -> tuple[Tensor, dict[str, float]]:
         """Answers, locations and, for a while, attention; metrics beside it."""
-        embed = self.network.language_model.get_input_embeddings()
         seen_VTD = self.network.visual(batch.view_ids_VT, batch.view_features_VTF, batch.view_valid_VT)
         prefix = self._prefix(batch, seen_VTD)
         recipe = self.recipe
@@ -164,7 +157,7 @@ class AnsweringTrainer:
         decoder, seen = self.network.language_model.model, DynamicCache()
         decoder(inputs_embeds=prefix, position_ids=batch.position_ids[:, :length], past_key_values=seen, use_cache=True)
         hidden = decoder(
-            inputs_embeds=embed(batch.turn_ids), attention_mask=batch.mask, position_ids=batch.position_ids[:, length:],
+            inputs_embeds=self._turns(batch), attention_mask=batch.mask, position_ids=batch.position_ids[:, length:],
             past_key_values=seen, use_cache=True, **({"row_request": request} if request else {}),
         ).last_hidden_state  # fmt: skip
         picked = hidden.gather(1, batch.position_BR[..., None].expand(-1, -1, hidden.shape[-1]))
@@ -187,6 +180,20 @@ class AnsweringTrainer:
         for own, (page, first, count) in zip(seen_VTD, batch.slot_of_view, strict=True):
             prefix[page, first : first + count] = own[:count]
         return prefix
+
+    def _turns(self, batch: LineBatch) -> Tensor:
+        """Questions as the model is asked them, answers as plain tokens: (B, S - P, D)."""
+        slots = batch.slot_of_question
+        ids = torch.zeros(len(slots), max(count for _, _, count in slots), dtype=torch.long)
+        valid = torch.zeros_like(ids, dtype=torch.bool)
+        for k, (page, first, count) in enumerate(slots):
+            ids[k, :count], valid[k, :count] = batch.turn_ids[page, first : first + count], True
+        asked = self.network.asked(ids, valid)
+        plain: Tensor = self.network.language_model.get_input_embeddings()(batch.turn_ids)
+        turns = plain.to(asked.dtype, copy=True)
+        for own, (page, first, count) in zip(asked, slots, strict=True):
+            turns[page, first : first + count] = own[:count]
+        return turns
 
     def _aligned(self, batch: LineBatch, seen_VTD: Tensor) -> Tensor:
         """Logit lens: a visual token, normalised, must name its character in the decoder's embedding, or none can be copied."""
@@ -214,40 +221,16 @@ class AnsweringTrainer:
             metrics["location_error"] = float(error.mean().detach())
         return loss, metrics | _whole_answers(right | ~text, batch)
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(0.998, (self.progress.step + 1) / (self.progress.step + 20))
-        for mean, new in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-            mean.lerp_(new, 1 - decay)
-
-    def _log(self) -> None:
-        p = self.progress
-        line = {"step": p.step, "pages": p.pages, "minutes": round(p.seconds / 60, 1)}
-        line |= {name: round(value, 4) for name, value in sorted(p.averages.items())}
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(line) + "\n")
-
     def save(self) -> None:
         """Write weights, running mean, optimisers and progress; a killed save leaves the previous one."""
-        state = {
-            "network": self.network.state_dict(), "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "progress": self.progress.__dict__,
-        }  # fmt: skip
-        torch.save(state, self.folder / "checkpoint.part")
-        (self.folder / "checkpoint.part").replace(self.folder / "checkpoint.pt")
+        self.folder.save(progress=self.progress.__dict__)
 
     def resume(self) -> bool:
         """Continue from this folder's checkpoint; False where there is none."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return False
-        state = torch.load(path, weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.progress = AnsweringProgress(**state["progress"])
-        return True
+        rest = self.folder.resume()
+        if rest:
+            self.progress = AnsweringProgress(**rest["progress"])
+        return bool(rest)
 
 
 def _length(page: AskedPage) -> int:

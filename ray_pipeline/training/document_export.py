@@ -57,7 +57,7 @@ def start_locating(network: LineLlavaForConditionalGeneration) -> None:
     Those of a character's edges are waves too, so that one matrix turns what is looked at into where it stands.
     """
     table = network.language_model.get_input_embeddings().weight
-    first = build_line_tokenizer().convert_tokens_to_ids("<loc000>")
+    first = build_line_tokenizer().get_vocab()["<loc000>"]
     octaves = torch.pi * 2.0 ** torch.arange(OCTAVES)
     angles = (torch.arange(LOCATIONS)[:, None] + 0.5) / LOCATIONS * octaves
     waves = torch.cat([angles.sin(), angles.cos()], -1)

@@ -41,7 +41,8 @@ class _Row:
 @dataclass(frozen=True)
 class LineBatch:
     """`view_*` are the pages' views, first sights and zoomed ones, one a row, padded; `slot_of_view` (views, 3) says of each its
-    page, its first place in the prefix and its length. Rows are where the decoder is supervised.
+    page, its first place in the prefix and its length, and `slot_of_question` the same of each question among the turns. Rows are
+    where the decoder is supervised.
 
     `mask` (B, 1, S - P, S): True where a token of a turn may look; `position_BR` counts from the first turn's start.
     `look_BRP`: which characters the last prompt position should look at (the answer as a whole), `copy_BRP`: which a
@@ -55,6 +56,7 @@ class LineBatch:
     view_valid_VT: Tensor
     slot_of_view: tuple[tuple[int, int, int], ...]
     turn_ids: Tensor
+    slot_of_question: tuple[tuple[int, int, int], ...]
     position_ids: Tensor
     mask: Tensor
     position_BR: Tensor
@@ -79,6 +81,7 @@ class LineBatcher:
         prefixes = [self._prefix(page) for page in pages]
         longest = max(len(ids) for ids, _ in prefixes)
         packed = [self._pack(page.turns, len(own[0]), own[1], page) for page, own in zip(pages, prefixes, strict=True)]
+        questions = tuple((k, first, count) for k, own in enumerate(packed) for first, count in own[4])
         length, most = max(len(p[0]) for p in packed), max(len(p[3]) for p in packed)
         count, pad = len(pages), self.vocabulary["<pad>"]
         prefix_ids = torch.full((count, longest), pad)
@@ -88,7 +91,7 @@ class LineBatcher:
         location = torch.full((count, most), math.nan)
         first, number = torch.zeros(count, most, dtype=torch.bool), torch.full((count, most), -1)
         look, copy, match = (torch.zeros(count, most, longest, dtype=torch.bool) for _ in range(3))
-        for k, ((ids, _), (own_ids, own_positions, own_turn, rows)) in enumerate(zip(prefixes, packed, strict=True)):
+        for k, ((ids, _), (own_ids, own_positions, own_turn, rows, _)) in enumerate(zip(prefixes, packed, strict=True)):
             prefix_ids[k, : len(ids)] = torch.tensor(ids)
             turn_ids[k, : len(own_ids)] = torch.tensor(own_ids)
             positions[k, : len(ids)] = torch.arange(len(ids))
@@ -103,8 +106,8 @@ class LineBatcher:
         mask = causal & ((turn[:, None, :] == -1) | (turn[:, None, :] == asking[:, :, None]))
         roles = tuple(tuple(one.role for one in page.turns) for page in pages)
         return LineBatch(
-            prefix_ids, *self._views(pages), turn_ids, positions, mask[:, None], position, target, location, first, number, look,
-            copy, match, roles,
+            prefix_ids, *self._views(pages), turn_ids, questions, positions, mask[:, None], position, target, location, first,
+            number, look, copy, match, roles,
         )  # fmt: skip
 
     def _views(self, pages: Sequence[AskedPage]) -> tuple[Tensor, Tensor, Tensor, tuple[tuple[int, int, int], ...]]:
@@ -144,11 +147,12 @@ class LineBatcher:
 
     def _pack(
         self, turns: Sequence[PageTurn], prefix: int, boxes: Boxes, page: AskedPage
-    ) -> tuple[list[int], list[int], list[int], list[_Row]]:
+    ) -> tuple[list[int], list[int], list[int], list[_Row], list[tuple[int, int]]]:
         ids: list[int] = []
         positions: list[int] = []
         numbers: list[int] = []
         rows: list[_Row] = []
+        questions: list[tuple[int, int]] = []
         start_of_zoom = 1 + len(page.base)
         for number, turn in enumerate(turns):
             asked = self.tokenizer(turn.question + "<answer>", add_special_tokens=False, return_offsets_mapping=True)
@@ -160,11 +164,12 @@ class LineBatcher:
             for step, (token, unit) in enumerate(zip(answer, where, strict=True)):
                 copied = _beside(boxes, turn, step, start_of_zoom)
                 rows.append(_Row(start + step, number, token, unit, step == 0, inside if step == 0 else (), copied))
+            questions.append((len(ids), len(question)))
             tokens = question + answer[:-1]
             ids += tokens
             positions += range(prefix, prefix + len(tokens))
             numbers += [number] * len(tokens)
-        return ids, positions, numbers, rows
+        return ids, positions, numbers, rows, questions
 
     def _answer(self, turn: PageTurn, page: AskedPage) -> tuple[list[int], list[float]]:
         ids = [self.vocabulary.get(sign, self.vocabulary["<unk>"]) for sign in turn.answer[:LONGEST_ANSWER]]

@@ -5,7 +5,6 @@ page costs as much as a training step. The learning rate follows the share of th
 """
 
 import copy
-import json
 import math
 import random
 import time
@@ -22,6 +21,9 @@ from torch.nn import functional as F
 
 from ray_pipeline.models.line_finder import STRIDE, UNIT_PX, LineFinderNetwork, ink_of
 from ray_pipeline.synthesis.document_pages import DocumentPage, sample_document
+from ray_pipeline.training.progress import Progress
+from ray_pipeline.training.run_folder import RunFolder
+from ray_pipeline.training.running_mean import follow
 
 SMALLEST_CELLS = 0.6  # half height of the thinnest core, in cells
 NARROWEST_CELLS = 2
@@ -182,34 +184,33 @@ class FinderTrainer:
 
     def __init__(self, fonts: list[str], recipe: FinderRecipe, folder: Path) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.folder = recipe, folder
+        self.recipe = recipe
         self.network = LineFinderNetwork()
         self.average = copy.deepcopy(self.network).requires_grad_(False)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), lr=recipe.lr, weight_decay=1e-4)
-        self.step, self.seconds = 0, 0.0
-        self.metrics: dict[str, float] = {}
-        if (folder / "checkpoint.pt").exists():
-            self._resume()
-        self.maker = CutMaker(fonts, recipe, self.step)
+        self.folder = RunFolder(folder, {"network": self.network, "average": self.average, "optimiser": self.optimiser})
+        rest = self.folder.resume()
+        self.progress = Progress(rest["step"], rest["seconds"], rest["metrics"]) if rest else Progress()
+        self.maker = CutMaker(fonts, recipe, self.progress.step)
 
     def run(self, most_steps: int | None = None) -> None:
         """Until the recipe's minutes are spent, or `most_steps` more steps. Saves about every two minutes, and at the end."""
-        began, saved, before = time.monotonic(), time.monotonic(), self.seconds
-        end = math.inf if most_steps is None else self.step + most_steps
-        while self.seconds < self.recipe.minutes * 60 and self.step < end:
+        began, saved, before = time.monotonic(), time.monotonic(), self.progress.seconds
+        end = math.inf if most_steps is None else self.progress.step + most_steps
+        while self.progress.seconds < self.recipe.minutes * 60 and self.progress.step < end:
             self._step()
-            self.seconds = before + time.monotonic() - began
-            if self.step % 50 == 0:
-                self._log()
+            self.progress.seconds = before + time.monotonic() - began
+            if self.progress.step % 50 == 0:
+                self.folder.log(self.progress.line())
             if time.monotonic() - saved > 120:
                 self.save()
                 saved = time.monotonic()
-        self._log()
+        self.folder.log(self.progress.line())
         self.save()
 
     def _step(self) -> None:
-        spent = min(1.0, self.seconds / (self.recipe.minutes * 60))
-        rate = self.recipe.lr * min(1.0, (self.step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent)))
+        spent = min(1.0, self.progress.seconds / (self.recipe.minutes * 60))
+        rate = self.recipe.lr * min(1.0, (self.progress.step + 1) / 100) * (0.02 + 0.98 * 0.5 * (1 + math.cos(math.pi * spent)))
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         ink, targets = self.maker.batch()
@@ -220,37 +221,11 @@ class FinderTrainer:
         loss.backward()
         torch.nn.utils.clip_grad_norm_(self.network.parameters(), 5.0)
         self.optimiser.step()
-        self.step += 1
-        keep = min(self.recipe.average, self.step / (self.step + 10))
-        for mean, now in zip(self.average.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, 1 - keep)
-            else:
-                mean.copy_(now)
-        for name, value in metrics.items():
-            self.metrics[name] = self.metrics.get(name, value) * 0.95 + 0.05 * value
-
-    def _log(self) -> None:
-        line = {
-            "step": self.step,
-            "minutes": round(self.seconds / 60, 2),
-            **{name: round(value, 4) for name, value in self.metrics.items()},
-        }
-        with (self.folder / "log.jsonl").open("a") as file:
-            file.write(json.dumps(line) + "\n")
+        self.progress.step += 1
+        follow(self.average, self.network, self.progress.step, self.recipe.average, warmup=10)
+        self.progress.note(metrics)
 
     def save(self) -> None:
         """Everything a continued run needs, replaced in one go."""
-        state = {
-            "network": self.network.state_dict(), "average": self.average.state_dict(), "optimiser": self.optimiser.state_dict(),
-            "step": self.step, "seconds": self.seconds, "metrics": self.metrics,
-        }  # fmt: skip
-        torch.save(state, self.folder / "checkpoint.tmp")
-        (self.folder / "checkpoint.tmp").replace(self.folder / "checkpoint.pt")
-
-    def _resume(self) -> None:
-        state = torch.load(self.folder / "checkpoint.pt", weights_only=True)
-        self.network.load_state_dict(state["network"])
-        self.average.load_state_dict(state["average"])
-        self.optimiser.load_state_dict(state["optimiser"])
-        self.step, self.seconds, self.metrics = state["step"], state["seconds"], state["metrics"]
+        progress = self.progress
+        self.folder.save(step=progress.step, seconds=progress.seconds, metrics=progress.averages)

@@ -5,7 +5,6 @@ optimiser, minutes spent); the learning rate falls with the minutes spent of tho
 more planned minutes goes on where the rate then stands.
 """
 
-import json
 import math
 import time
 from collections.abc import Iterator, Sequence
@@ -30,6 +29,8 @@ from ray_pipeline.models.line_reader import (
 )
 from ray_pipeline.synthesis.fonts import evaluation_fonts
 from ray_pipeline.synthesis.line_strips import LineRenderer, LineStrip
+from ray_pipeline.training.run_folder import RunFolder
+from ray_pipeline.training.running_mean import follow
 
 FittedStrip = NDArray[np.float32]
 
@@ -127,24 +128,19 @@ class ReaderTrainer:
 
     def __init__(self, fonts: Sequence[str], recipe: ReadingRecipe, folder: Path, config: LineReaderConfig | None = None) -> None:
         torch.manual_seed(recipe.seed)
-        self.recipe, self.folder, self.config = recipe, folder, config or LineReaderConfig()
+        self.recipe, self.config = recipe, config or LineReaderConfig()
         self.network = LineNetwork(self.config)
         self.mean = deepcopy(self.network)
         self.optimiser = torch.optim.AdamW(self.network.parameters(), recipe.peak_rate, weight_decay=0.01, fused=True)
+        self.folder = RunFolder(folder, {"network": self.network, "mean": self.mean, "optimiser": self.optimiser})
         self.steps, self.lines, self.minutes = 0, 0, 0.0
         self._fonts = fonts
         self._bfloat16 = torch.backends.mkldnn.is_available() and torch.ops.mkldnn._is_mkldnn_bf16_supported()
 
     def resume(self) -> None:
         """Continue from the folder's checkpoint, if it has one."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return
-        stored = torch.load(path, weights_only=True)
-        self.network.load_state_dict(stored["network"])
-        self.mean.load_state_dict(stored["mean"])
-        self.optimiser.load_state_dict(stored["optimiser"])
-        self.steps, self.lines, self.minutes = stored["steps"], stored["lines"], stored["minutes"]
+        if rest := self.folder.resume():
+            self.steps, self.lines, self.minutes = rest["steps"], rest["lines"], rest["minutes"]
 
     def start_from(self, path: Path) -> None:
         """Take the weights of an exported reader; optimiser and clock start anew."""
@@ -190,7 +186,7 @@ class ReaderTrainer:
         self.optimiser.step()
         self.steps += 1
         self.lines += len(batch.lengths)
-        self._average()
+        follow(self.mean, self.network, self.steps, self.recipe.mean_decay, warmup=50)
         return loss.item()
 
     def rate(self) -> float:
@@ -200,25 +196,9 @@ class ReaderTrainer:
         fall = 0.5 + 0.5 * math.cos(math.pi * min(1.0, self.minutes / recipe.minutes))
         return rise * (recipe.last_rate + (recipe.peak_rate - recipe.last_rate) * fall)
 
-    @torch.no_grad()
-    def _average(self) -> None:
-        share = 1 - min(self.recipe.mean_decay, self.steps / (self.steps + 50))
-        for mean, now in zip(self.mean.state_dict().values(), self.network.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(now, share)
-
     def save(self) -> None:
         """Write the checkpoint, whole or not at all."""
-        state = {
-            "network": self.network.state_dict(),
-            "mean": self.mean.state_dict(),
-            "optimiser": self.optimiser.state_dict(),
-            "steps": self.steps,
-            "lines": self.lines,
-            "minutes": self.minutes,
-        }
-        torch.save(state, self.folder / "checkpoint.tmp")
-        (self.folder / "checkpoint.tmp").rename(self.folder / "checkpoint.pt")
+        self.folder.save(steps=self.steps, lines=self.lines, minutes=self.minutes)
 
     def export(self, path: Path) -> None:
         """The running mean as a reader that the program can load."""
@@ -227,5 +207,4 @@ class ReaderTrainer:
     def _log(self, figures: dict[str, float]) -> None:
         state = {"minutes": self.minutes, "steps": self.steps, "lines": self.lines, "rate": self.rate()}
         rounded = {name: round(value, 6) for name, value in (state | figures).items()}
-        with (self.folder / "log.jsonl").open("a") as log:
-            log.write(json.dumps(rounded | ({"recipe": asdict(self.recipe)} if self.steps < 500 else {})) + "\n")
+        self.folder.log(rounded | ({"recipe": asdict(self.recipe)} if self.steps < 500 else {}))

@@ -5,10 +5,9 @@ on one view, picture and zoom, grids of crops). Several single-threaded processe
 """
 
 import copy
-import json
 import random
 import time
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
 
 import torch
@@ -28,6 +27,9 @@ from ray_pipeline.training.losses import (
     looking_masks,
     thing_masks,
 )
+from ray_pipeline.training.progress import Progress
+from ray_pipeline.training.run_folder import RunFolder
+from ray_pipeline.training.running_mean import follow
 from ray_pipeline.training.samples import question_sample, reading_views
 
 READ_TARGET = 0.80  # character accuracy on legible patches that ends the reading stage
@@ -54,19 +56,10 @@ MIX_LATE = ((0.48, 0, False, 12), (0.34, 0, True, 8), (0.08, 2, False, 4), (0.04
 
 
 @dataclass
-class Progress:
-    """Everything a resumed run needs besides weights."""
+class StagedProgress(Progress):
+    """With the stage: read, joint or done."""
 
     stage: str = "read"
-    step: int = 0
-    seconds: float = 0.0
-    averages: dict[str, float] = field(default_factory=dict)
-
-    def note(self, metrics: dict[str, float]) -> None:
-        """Mix new values into the running means."""
-        for name, value in metrics.items():
-            old = self.averages.get(name, value)
-            self.averages[name] = old + 0.03 * (value - old)
 
 
 class Trainer:
@@ -80,14 +73,17 @@ class Trainer:
         recipe: Recipe,
         folder: Path,
     ) -> None:
-        self.model, self.tokenizer, self.fonts, self.recipe, self.folder = model, tokenizer, fonts, recipe, folder
+        self.model, self.tokenizer, self.fonts, self.recipe = model, tokenizer, fonts, recipe
         self.rank = dist.get_rank() if dist.is_initialized() else 0
         self.world = dist.get_world_size() if dist.is_initialized() else 1
         self.heads = DenseHeads(model.config.vision_config.hidden_size)
         self.average = copy.deepcopy(model)
-        self.progress = Progress()
+        self.progress = StagedProgress()
         self.class_to_token = torch.tensor([0, *(tokenizer.get_vocab()[c] for c in TEXT_CHARACTERS)])
         self.optimizers = self._optimizers()
+        self.folder = RunFolder(
+            folder, {"model": model, "heads": self.heads, "average": self.average, "optimizers": self.optimizers}
+        )
 
     def _optimizers(self) -> list[torch.optim.Optimizer]:
         matrices: list[nn.Parameter] = []
@@ -111,7 +107,8 @@ class Trainer:
             last = now
             if self.progress.step % 50 == 0:
                 self._agree()
-                self._log()
+                if self.rank == 0:
+                    self.folder.log(self.progress.line())
                 if self.progress.step % 500 == 0 or self.progress.stage == "done":
                     self.save()
 
@@ -140,7 +137,7 @@ class Trainer:
                 group["lr"] = lr
             optimizer.step()
             optimizer.zero_grad(set_to_none=True)
-        self._follow()
+        follow(self.average, self.model, self.progress.step + 1)
         self.progress.note(metrics)
 
     def _rate(self) -> float:
@@ -230,44 +227,14 @@ class Trainer:
             parameter.grad = part.view_as(parameter)
         self.progress.note({"gradient": float(norm)})
 
-    @torch.no_grad()
-    def _follow(self) -> None:
-        decay = min(0.998, (self.progress.step + 1) / (self.progress.step + 20))
-        for mean, new in zip(self.average.state_dict().values(), self.model.state_dict().values(), strict=True):
-            if mean.is_floating_point():
-                mean.lerp_(new, 1 - decay)
-            else:
-                mean.copy_(new)
-
-    def _log(self) -> None:
-        if self.rank == 0:
-            p = self.progress
-            line = {"stage": p.stage, "step": p.step, "minutes": round(p.seconds / 60, 1)}
-            line |= {name: round(value, 4) for name, value in sorted(p.averages.items())}
-            with (self.folder / "log.jsonl").open("a") as log:
-                log.write(json.dumps(line) + "\n")
-
     def save(self) -> None:
         """Write weights, running mean, optimisers and progress; a killed save leaves the previous one."""
-        if self.rank:
-            return
-        state = {
-            "model": self.model.state_dict(), "heads": self.heads.state_dict(), "average": self.average.state_dict(),
-            "optimizers": [optimizer.state_dict() for optimizer in self.optimizers], "progress": self.progress.__dict__,
-        }  # fmt: skip
-        torch.save(state, self.folder / "checkpoint.part")
-        (self.folder / "checkpoint.part").replace(self.folder / "checkpoint.pt")
+        if self.rank == 0:
+            self.folder.save(progress=self.progress.__dict__)
 
     def resume(self) -> bool:
         """Continue from this folder's checkpoint; False where there is none."""
-        path = self.folder / "checkpoint.pt"
-        if not path.exists():
-            return False
-        state = torch.load(path, weights_only=True)
-        self.model.load_state_dict(state["model"])
-        self.heads.load_state_dict(state["heads"])
-        self.average.load_state_dict(state["average"])
-        for optimizer, saved in zip(self.optimizers, state["optimizers"], strict=True):
-            optimizer.load_state_dict(saved)
-        self.progress = Progress(**state["progress"])
-        return True
+        rest = self.folder.resume()
+        if rest:
+            self.progress = StagedProgress(**rest["progress"])
+        return bool(rest)

@@ -49,7 +49,15 @@ def asked_page(rng: random.Random, page: dict[str, Any], zoomed: bool, most_turn
     """A stored page as an asked one."""
     size: tuple[float, float] = tuple(page["size_px"])
     turns = [
-        PageTurn(t["question"], t["answer"], tuple(map(tuple, t["places_px"])), t["role"], t["spelt"], _box(t["box_px"]), _span(t.get("phrase")))
+        PageTurn(
+            t["question"],
+            t["answer"],
+            tuple(map(tuple, t["places_px"])),
+            t["role"],
+            t["spelt"],
+            _box(t["box_px"]),
+            _span(t.get("phrase")),
+        )
         for t in page["turns"]
     ]
     base = line_tokens(read_lines(rng.choice(page["bases"])), (0.0, 0.0, *size), size)

@@ -8,8 +8,9 @@ from typing import Any
 
 import pytest
 
-from ray_pipeline.models.families import FAMILIES, check_family, load_family
+from ray_pipeline.models.families import check_family, load_family
 from ray_pipeline.models.qwen_vl import QwenVl
+from ray_pipeline.models.registry import FAMILIES
 from ray_pipeline.models.weights import ModelRefused
 from schemas.job import JobSettings
 from schemas.model import ModelSettings, PromptSettings, ViewSettings

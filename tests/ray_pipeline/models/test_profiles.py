@@ -15,7 +15,7 @@ from ray_pipeline.methods.box_regressor import AirB
 from ray_pipeline.models.families import load_family
 from ray_pipeline.models.mc_llava_checkpoint import is_published
 from ray_pipeline.models.profiles import PROFILE, REGRESSOR, find_profile, profile_digests, regressor_bytes, weights_digest
-from ray_pipeline.models.weights import EMBEDDED, ModelRefused, model_folder
+from ray_pipeline.models.weights import EMBEDDED, LINE_FINDER, LINE_READER, ModelRefused, model_folder
 from ray_pipeline.synthesis.evaluation import Case, cases
 from schemas.job import JobSettings
 from schemas.methods import SelectSettings
@@ -25,16 +25,18 @@ from schemas.profile import HeadProfile, ProfiledHead
 from schemas.result import Perception
 
 
-def written(folder: Path, model: str | None = None, name: str = PROFILE) -> Path:
+def written(folder: Path, kind: str = "mc-llava") -> Path:
     """A profile of one head in a folder whose weights are a few bytes."""
-    (folder / "model.safetensors").write_bytes(b"weights")
+    (folder / "config.json").write_text(json.dumps({"model_type": kind}))
+    for name in ("model.safetensors", LINE_FINDER, LINE_READER):
+        (folder / name).write_bytes(b"weights")
     head = ProfiledHead(coordinate="x0", layer=1, head=2, mu=0.5, sigma=0.1, auroc=0.7)
     profile = HeadProfile(
-        model=model or weights_digest(folder), transformers="5.23.0", dtype="float32", prompt_sha256="1" * 64,
+        model=weights_digest(folder), transformers="5.23.0", dtype="float32", prompt_sha256="1" * 64,
         calibrated_on="made by hand", date="2026-11-21", heads=(head,),
     )  # fmt: skip
-    (folder / name).write_text(profile.model_dump_json())
-    return folder / name
+    (folder / PROFILE).write_text(profile.model_dump_json())
+    return folder / PROFILE
 
 
 @pytest.mark.parametrize("method", ["greedy", "medoid", "cluster", "likeliest", "least_entropy", "mean", "median", "random"])
@@ -124,6 +126,19 @@ def test_a_regressor_is_no_weight(tmp_path: Path) -> None:
     assert weights_digest(tmp_path) == before
     (tmp_path / "model.safetensors").write_bytes(b"other weights")
     assert weights_digest(tmp_path) != before
+
+
+@pytest.mark.parametrize("other", [LINE_FINDER, LINE_READER])
+def test_who_reads_beside_a_model_is_a_part_of_it_where_it_sees_what_was_read(tmp_path: Path, other: str) -> None:
+    select = SelectSettings(method="acs_free")
+    written(tmp_path, "mc-llava")
+    (tmp_path / other).write_bytes(b"trained on")
+    assert find_profile(tmp_path, select) is not None
+    written(tmp_path, "line-llava")
+    assert find_profile(tmp_path, select) is not None
+    (tmp_path / other).write_bytes(b"trained on")
+    with pytest.raises(ModelRefused, match="expected a profile of its own"):
+        find_profile(tmp_path, select)
 
 
 def test_the_shipped_profile_fits_the_shipped_weights() -> None:

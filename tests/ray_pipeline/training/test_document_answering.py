@@ -10,10 +10,11 @@ import torch
 
 from jobs import train_documents
 from ray_pipeline.models.contract import TextLine
+from ray_pipeline.models.line_llava_tokenizer import build_line_tokenizer
 from ray_pipeline.models.line_tokens import line_tokens
 from ray_pipeline.synthesis.document_questions import DocumentQuestion
 from ray_pipeline.synthesis.document_sheets import SheetLine
-from ray_pipeline.training.asked_pages import AskedPage, PageTurn, imagined_page, places, region_around
+from ray_pipeline.training.asked_pages import AskedPage, PageTurn, imagined_page, places, region_around, where_turns
 from ray_pipeline.training.document_answering import AnsweringRecipe, AnsweringTrainer
 from ray_pipeline.training.document_export import new_network
 from ray_pipeline.training.line_batches import IGNORE, LineBatcher
@@ -31,8 +32,6 @@ SHEET = [
 
 @pytest.fixture(scope="module")
 def batcher() -> LineBatcher:
-    from ray_pipeline.models.line_llava_tokenizer import build_line_tokenizer
-
     return LineBatcher(build_line_tokenizer())
 
 
@@ -88,6 +87,70 @@ def test_what_is_copied_is_what_is_written(batcher: LineBatcher) -> None:
     assert located.tolist() == pytest.approx([0.8, 0.4, 0.9999, 0.5])
 
 
+def test_a_phrase_meets_itself_and_its_edges_are_told_from_its_ends(batcher: LineBatcher) -> None:
+    """Read without a mistake, each character of the phrase is among those it looks for; x0 is taken from the first ones, x1 from
+    the last ones, y0 and y1 from the whole line."""
+    base = line_tokens([TextLine(line.box, line.text, -0.01) for line in SHEET], (0, 0, 200, 100), (200, 100))
+    asked = "Find 'ACME SDN BHD'."
+    turn = PageTurn(asked, "", ((0, 0, 120, 10),), "where", box_px=(0, 0, 120, 10), phrase=(6, 18))
+    batch = batcher.batch([AskedPage((200, 100), base, None, (turn,))])
+    names = {token: text for text, token in batcher.vocabulary.items()}
+
+    def shown(mask_P: torch.Tensor) -> str:
+        return "".join(names[int(token)] for token in batch.prefix_ids[0][mask_P]).replace("\n", "")
+
+    matching = [k for k in range(batch.match_BRP.shape[1]) if batch.match_BRP[0, k].any()]
+    letters = [names[int(batch.turn_ids[0, batch.position_BR[0, k]])] for k in matching]
+    assert "".join(letters) == asked[6:18] and all(
+        sign in shown(batch.match_BRP[0, k]) for sign, k in zip(letters, matching, strict=True)
+    )
+    assert all(int(batch.target_BR[0, k]) == IGNORE for k in matching)
+    told = [shown(batch.copy_BRP[0, k]) for k in range(batch.location_BR.shape[1]) if not batch.location_BR[0, k].isnan()]
+    assert told == ["AC", "ACME SDN BHD", "HD", "ACME SDN BHD"]
+
+
+def test_what_is_asked_for_stands_there_once_or_not_at_all() -> None:
+    """Of a thousand imagined where-questions: boxes are those of the phrase, and absent phrases are absent."""
+    rng, told = random.Random(0), {"where": 0, "not_shown": 0}
+    for _ in range(400):
+        for turn in where_turns(rng, SHEET):
+            told[turn.role] += 1
+            if turn.role == "not_shown":
+                assert turn.answer == "not shown" and not turn.places_px and turn.phrase is None
+                continue
+            assert turn.phrase is not None and turn.box_px is not None
+            text = turn.question[slice(*turn.phrase)]
+            (line,) = [one for one in SHEET if text.casefold() in one.text.casefold()]
+            start, wide = line.text.casefold().index(text.casefold()), (line.box[2] - line.box[0]) / len(line.text)
+            assert turn.box_px == pytest.approx(
+                (line.box[0] + wide * start, line.box[1], line.box[0] + wide * (start + len(text)), line.box[3])
+            )
+    assert told["where"] > 10 * told["not_shown"] / 2 > 100
+
+
+def test_a_question_is_embedded_in_training_as_in_a_run(batcher: LineBatcher, tmp_path: Path) -> None:
+    network = new_network(**SIZES)
+    trainer = AnsweringTrainer(network, RECIPE, tmp_path)
+    batch = batcher.batch([imagined_page(seed, zoomed=False, most_turns=3) for seed in (5, 6)])
+    turns = trainer._turns(batch)
+    for page, first, count in batch.slot_of_question:
+        ids = batch.turn_ids[page, first : first + count][None]
+        alone = network.asked(ids, torch.ones_like(ids, dtype=torch.bool))[0]
+        assert torch.allclose(turns[page, first : first + count], alone, atol=1e-5)
+    plain = network.language_model.get_input_embeddings()(batch.turn_ids)
+    page, first, count = batch.slot_of_question[0]
+    behind = first + count  # the first token of the answer
+    assert torch.equal(turns[page, behind], plain[page, behind]) and not torch.equal(turns[page, first], plain[page, first])
+
+
+def test_locations_begin_like_their_neighbours() -> None:
+    table = new_network(**SIZES).language_model.get_input_embeddings().weight.detach()
+    first = LineBatcher(build_line_tokenizer()).vocabulary["<loc000>"]
+    locations = torch.nn.functional.normalize(table[first : first + 1000], dim=-1)
+    alike = locations @ locations.T
+    assert alike.diagonal(1).mean() > 0.8 > alike.diagonal(3).mean() > abs(float(alike.diagonal(40).mean()))
+
+
 def test_turns_see_the_page_and_themselves_alone(batcher: LineBatcher) -> None:
     page = imagined_page(5, zoomed=True, most_turns=4)
     other = imagined_page(6, zoomed=True, most_turns=3)
@@ -95,10 +158,11 @@ def test_turns_see_the_page_and_themselves_alone(batcher: LineBatcher) -> None:
     length = batch.prefix_ids.shape[1]
     for k, own in enumerate((page, other)):
         prefix = 2 + len(own.base) + len(own.zoom or ())
-        rows = batch.position_BR[k][batch.target_BR[k] != IGNORE]
+        asked = batch.target_BR[k] != IGNORE
+        rows, turns = batch.position_BR[k][asked], batch.turn_BR[k][asked]
         seen = batch.mask[k, 0][rows]
         assert seen[:, :prefix].all() and not seen[:, prefix:length].any()
-        assert int(seen[-1, length:].sum()) < batch.turn_ids.shape[1] / 2
+        assert torch.equal(seen[:, length + rows], (turns[:, None] == turns) & (rows[:, None] >= rows))
 
 
 def test_a_tiny_model_learns_and_continues_where_it_stopped(tmp_path: Path) -> None:

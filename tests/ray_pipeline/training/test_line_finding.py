@@ -77,7 +77,7 @@ def test_perfect_maps_cost_least() -> None:
 def test_a_run_goes_on_where_it_ended_and_exports(tmp_path: Path) -> None:
     FinderTrainer(evaluation_fonts(), SMALL, tmp_path).run(most_steps=2)
     second = FinderTrainer(evaluation_fonts(), SMALL, tmp_path)
-    assert second.step == 2
+    assert second.progress.step == 2
     second.run(most_steps=1)
     log = [json.loads(line) for line in (tmp_path / "log.jsonl").read_text().splitlines()]
     assert [line["step"] for line in log] == [2, 3]
