@@ -19,7 +19,7 @@ GENERAL = ("Write a general description of the image. ", "Write a general descri
 FIRST = ("total", "date", "company", "where")  # asked for more often than others
 PLACES = 3  # an answer printed more often than that, such as a quantity of 1, says nothing about where to look
 WHERE = ("Where is '{}'?", "Where is '{}'?", "Where is {}?", "Find '{}'.", "Where is the text '{}'?")
-LOCATED = 4  # where-questions of a page, at most
+LOCATED, LOCATING, ONLY_LOCATED = 4, 0.4, 14  # where-questions of a page; share of pages with nothing else, and so many of them
 PART, OTHER_CASE, ABSENT = 0.25, 0.1, 0.1  # shares of them: about some words of a line, in other case, about what is not there
 
 
@@ -85,7 +85,9 @@ def _laid(rng: random.Random, lines: Sequence[SheetLine]) -> tuple[list[SheetLin
 
 
 def turns_of(rng: random.Random, lines: Sequence[SheetLine], questions: Sequence[DocumentQuestion]) -> list[PageTurn]:
-    """The document's own questions with their places, one about nothing in particular, and some where-questions."""
+    """The document's own questions with their places, one about nothing in particular, some where-questions; or these alone."""
+    if rng.random() < LOCATING and (located := where_turns(rng, lines, ONLY_LOCATED)):
+        return located
     turns = [
         PageTurn(one.question, one.answer, (*whole, *parts), one.role, 0 < len(whole) <= PLACES)
         for one in questions
@@ -93,13 +95,13 @@ def turns_of(rng: random.Random, lines: Sequence[SheetLine], questions: Sequence
     ]
     turns = [turn for turn in turns if turn.places_px or turn.role == "not_shown"]
     turns.append(PageTurn(rng.choice(GENERAL), "document", (), "general"))
-    return turns + where_turns(rng, lines)
+    return turns + where_turns(rng, lines, LOCATED)
 
 
-def where_turns(rng: random.Random, lines: Sequence[SheetLine]) -> list[PageTurn]:
+def where_turns(rng: random.Random, lines: Sequence[SheetLine], most: int) -> list[PageTurn]:
     """Where single lines, or words of them, stand; some ask for what the page does not show."""
     turns = []
-    for line in rng.sample(list(lines), min(LOCATED, len(lines))):
+    for line in rng.sample(list(lines), min(most, len(lines))):
         text, box = _words_of(rng, line) if rng.random() < PART else (line.text, line.box)
         if len(text) < 3 or sum(f" {other.text} ".count(f" {text} ") for other in lines) != 1:
             continue

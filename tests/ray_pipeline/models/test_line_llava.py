@@ -127,7 +127,10 @@ def _sequence(family: LineLlava, tokens: VisualTokens, question: str) -> tuple[t
         slots += range(at + len(marker), at + len(marker) + len(seen))
         at += len(marker) + len(seen)
         parts += [marker, seen]
-    return torch.cat([*parts, family.token_segment(family.question_ids(question)).embeds_QW]), slots
+    ids = torch.tensor(family.question_ids(question))
+    plain = family.model.language_model.get_input_embeddings()(ids)
+    around = family.model.line_context(plain[None], torch.ones(1, len(ids), dtype=torch.bool))[0]
+    return torch.cat([*parts, plain + family.model.question_gain * around]), slots
 
 
 def test_rows_of_a_batch_do_not_know_each_other(family: LineLlava, shown: VisualTokens, zoomed: VisualTokens) -> None:

@@ -113,7 +113,7 @@ def test_what_is_asked_for_stands_there_once_or_not_at_all() -> None:
     """Of a thousand imagined where-questions: boxes are those of the phrase, and absent phrases are absent."""
     rng, told = random.Random(0), {"where": 0, "not_shown": 0}
     for _ in range(400):
-        for turn in where_turns(rng, SHEET):
+        for turn in where_turns(rng, SHEET, 3):
             told[turn.role] += 1
             if turn.role == "not_shown":
                 assert turn.answer == "not shown" and not turn.places_px and turn.phrase is None
