@@ -7,7 +7,7 @@ view. Boxes are 0..999 of the whole picture, also behind a zoomed view: characte
 
 import math
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +37,7 @@ from ray_pipeline.models.line_llava_network import LineLlavaConfig, LineLlavaFor
 from ray_pipeline.models.line_tokens import LineTokens, line_tokens, token_features
 from ray_pipeline.models.locations import LOCATIONS, location_score
 from ray_pipeline.models.page_reading import READING_PX, PageReader, region_pixels
+from ray_pipeline.models.print_boxes import PrintedWords, on_print, printed_words
 from ray_pipeline.models.segment import Segment
 from ray_pipeline.models.weights import LINE_FINDER, LINE_READER, ModelRefused
 from schemas.model import ModelSettings, PromptSettings, ViewSettings
@@ -44,6 +45,14 @@ from schemas.picture import Box, Picture
 
 LOCATE = "Where is '{question}'?"
 BEHIND = "{question}<answer>"
+
+
+@dataclass(frozen=True)
+class _Read:
+    """A view's characters as ids, and the words that they make up."""
+
+    ids: Tensor
+    lines: tuple[PrintedWords, ...]
 
 
 class LineLlava(DecoderFamily):
@@ -118,7 +127,8 @@ class LineLlava(DecoderFamily):
             boxes_px = torch.from_numpy(tokens.boxes_unit) * torch.tensor([picture.width, picture.height] * 2)
             prints = Footprints(boxes_px, torch.full((len(tokens),), number), torch.ones(len(tokens), dtype=torch.bool))
             features = torch.from_numpy(token_features(tokens, zoomed=request.behind is not None))
-            views.append(View(box, features.to(self.model.device, self.model.dtype), prints, self._ids(tokens)))
+            detail = _Read(self._ids(tokens), tuple(printed_words(tokens.characters, boxes_px.tolist())))
+            views.append(View(box, features.to(self.model.device, self.model.dtype), prints, detail))
         return views
 
     def _ids(self, tokens: LineTokens) -> Tensor:
@@ -129,8 +139,9 @@ class LineLlava(DecoderFamily):
         """Characters with their places and neighbours, each view by itself: padding would cost more than it saves."""
         segments = []
         for view in views:
-            everything = torch.ones(1, len(view.detail), dtype=torch.bool, device=self.model.device)
-            segments.append(Segment(self.model.visual(view.detail[None], view.pixels[None], everything)[0]))
+            ids = view.detail.ids
+            everything = torch.ones(1, len(ids), dtype=torch.bool, device=self.model.device)
+            segments.append(Segment(self.model.visual(ids[None], view.pixels[None], everything)[0]))
         return segments
 
     def around(self, zoomed: bool) -> tuple[list[int], list[int]]:
@@ -167,12 +178,12 @@ class LineLlava(DecoderFamily):
         return read_locations(raw)
 
     def box_px(self, values: tuple[float, ...], tokens: VisualTokens) -> Box:
-        """Of the whole picture; the middle of each bin."""
+        """Of the whole picture; the middle of each bin, then the words meant by it in any view."""
         width, height = tokens.picture.width, tokens.picture.height
         x0, y0, x1, y1 = (
             (value + 0.5) / LOCATIONS * side for value, side in zip(values, (width, height, width, height), strict=True)
         )
-        return x0, y0, x1, y1
+        return on_print((x0, y0, x1, y1), [line for view in tokens.state.views for line in view.detail.lines])
 
 
 def read_view(pages: PageReader, picture: Picture, box_px: Box, view_px: int, enlarged_px: int = 0) -> LineTokens:
