@@ -22,7 +22,7 @@ from jobs.picture_copies import PictureCopies
 from jobs.stopping import stoppable
 from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.export_place import MARK, PlaceRefused, checked_place, staged
-from ray_pipeline.delivery.exported_row import ExportedRow, Origin, Writer, Written, exported_row, regions_of
+from ray_pipeline.delivery.exported_row import ExportedRow, Origin, Writer, Written, exported_row
 from ray_pipeline.delivery.finished_run import FinishedRun, RunUnreadable, finished_run
 from ray_pipeline.delivery.formats.alto import write_alto
 from ray_pipeline.delivery.formats.coco import write_coco
@@ -41,22 +41,24 @@ EXPORTED, REFUSED, NOT_PROVEN = 0, 2, 3
 
 @dataclass(frozen=True)
 class Format:
-    """How a format is written; whether it is a folder, has a place for rows that failed, and for pictures, or even holds them."""
+    """How a format is written; whether it is a folder, has a place for rows that failed, and for pictures, or even holds them;
+    whether it has one for attributes of regions."""
 
     write: Writer
     folder: bool = False
     failed: bool = False
     pictures: bool = False
     holds_pictures: bool = False
+    attributes: bool = False
 
 
 FORMATS = {
     "alto": Format(write_alto, folder=True, pictures=True),
-    "coco": Format(write_coco, pictures=True),
-    "csv": Format(write_csv, failed=True),
+    "coco": Format(write_coco, pictures=True, attributes=True),
+    "csv": Format(write_csv, failed=True, attributes=True),
     "hocr": Format(write_hocr, folder=True, pictures=True),
-    "jsonl": Format(write_jsonl, failed=True),
-    "label-studio": Format(write_label_studio, folder=True, pictures=True),
+    "jsonl": Format(write_jsonl, failed=True, attributes=True),
+    "label-studio": Format(write_label_studio, folder=True, pictures=True, attributes=True),
     "searchable-pdf": Format(write_searchable_pdf, folder=True, pictures=True, holds_pictures=True),
 }
 
@@ -78,6 +80,8 @@ class _Tally:
     rows: int = 0
     regions: int = 0
     unsure: int = 0
+    attributes: int = 0
+    unsure_attributes: int = 0
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -141,7 +145,7 @@ def _exported(run: FinishedRun, options: argparse.Namespace, place: Path, in_fol
         rows = _offered(run, options, tally, copies.name_of if copies else _address)
         target = work / "annotations.json" if in_folder and not chosen.folder else work
         written = chosen.write(target, rows, origin)
-        _refuse_imbalance(run, tally, written)
+        _refuse_imbalance(run, options.format, tally, written)
         if in_folder:
             facts = {"format": options.format, "run": run.index["fingerprint_sha256"], "version": origin.version}
             facts |= {"rows": written.rows, "regions": written.regions}
@@ -165,8 +169,11 @@ def _offered(
         row = exported_row(number, columns, options.min_confidence, image_of(number, columns))
         tally.rows += 1
         tally.regions += len(row.regions)
+        tally.attributes += row.answered
         if options.min_confidence is not None:
-            tally.unsure += len(regions_of(columns)) - len(row.regions)
+            whole = exported_row(number, columns, None, row.image)
+            tally.unsure += len(whole.regions) - len(row.regions)
+            tally.unsure_attributes += whole.answered - row.answered
         yield row
 
 
@@ -185,18 +192,24 @@ def _settings(run: FinishedRun) -> JobSettings:
     return JobSettings.model_validate(run.run["settings"])
 
 
-def _refuse_imbalance(run: FinishedRun, tally: _Tally, written: Written) -> None:
+def _refuse_imbalance(run: FinishedRun, chosen: str, tally: _Tally, written: Written) -> None:
     counted = {"ok": tally.ok, "all": tally.ok + tally.failed, "written": written.rows, "regions": written.regions}
     expected = {"ok": run.index["statuses"].get("ok", 0), "all": run.total, "written": tally.rows, "regions": tally.regions}
+    if FORMATS[chosen].attributes:
+        counted, expected = counted | {"attributes": written.attributes}, expected | {"attributes": tally.attributes}
     if counted != expected:
         raise _Unbalanced(f"counted {counted}; expected {expected}, by index.json and by what was read")
 
 
 def _summary(tally: _Tally, written: Written, missed: int, options: argparse.Namespace) -> str:
     left = 0 if options.include_failed else tally.failed
-    parts = [f"exported {written.rows} rows", f"{written.regions} regions", f"{left} failed rows left out"]
+    parts = [f"exported {written.rows} rows", f"{written.regions} regions"]
+    parts += [f"{written.attributes} attributes"] * (written.attributes > 0) + [f"{left} failed rows left out"]
     if options.min_confidence is not None:
         parts.append(f"{tally.unsure} regions below {options.min_confidence:g} left out")
+        parts += [f"{tally.unsure_attributes} attributes with them or below it"] * (tally.unsure_attributes > 0)
+    if tally.attributes and not FORMATS[options.format].attributes:
+        parts.append(f"{tally.attributes} attributes left out, for which {options.format} has no place")
     return ", ".join(parts + [f"{missed} pictures could not be copied"] * (missed > 0))
 
 

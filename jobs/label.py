@@ -2,6 +2,7 @@
 
 Phrases stand in the column `phrases` (a list of texts per row), or for all rows in the setting `label.phrases`. They are
 looked for in the text of the picture; the model is asked where those are that it has not read (`label.find`).
+Each box found can be asked about, by `label.attributes`: what is said of it follows the box as regions of kind `attribute`.
 
 Example:
   fovea label --manifest invoices.parquet --output boxes --set 'label.phrases=[invoice number, total]'

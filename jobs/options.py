@@ -12,7 +12,7 @@ import sys
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, NoReturn
+from typing import Any, NoReturn, get_origin
 
 import yaml
 from pydantic import BaseModel, ValidationError
@@ -188,12 +188,26 @@ def _flat(content: Mapping[Any, object], prefix: str, source: str) -> Iterator[t
 
 def _parsed(key: str, text: str) -> object:
     """`text` read as YAML, except that a setting which takes text gets it as typed (`12`, `Read {question}: now`)."""
+    kind = known_keys()[key].annotation
     try:
-        value: object = yaml.load(text, _StrictLoader)
+        value: object = _asked(text) if get_origin(kind) is dict else yaml.load(text, _StrictLoader)
     except (yaml.YAMLError, RecursionError):
         return text
-    takes_text = known_keys()[key].annotation in (str, str | None)
+    takes_text = kind in (str, str | None)
     return text if takes_text and not isinstance(value, str | None) else value
+
+
+def _asked(text: str) -> object:
+    """`{colour: What colour is it?}` as it is meant: the library takes a question mark in braces for a sign of its own."""
+    stands_for = next(letter for letter in map(chr, range(0xE000, 0xF900)) if letter not in text)
+    value: object = yaml.load(text.replace("?", stands_for), _StrictLoader)
+    if not isinstance(value, dict):
+        return text
+    return {_restored(name, stands_for): _restored(inner, stands_for) for name, inner in value.items()}
+
+
+def _restored(value: object, stands_for: str) -> object:
+    return value.replace(stands_for, "?") if isinstance(value, str) else value
 
 
 def _nested(given: Mapping[str, _Given]) -> dict[str, Any]:
@@ -232,7 +246,7 @@ def _one_line(refused: ValidationError, given: Mapping[str, _Given]) -> str:
     key = next(known for known in given if place == known or place.startswith(known + "."))
     value = repr(first["input"])
     shown = value if len(value) <= 80 else value[:77] + "..."
-    expected = re.sub(r"^(Input|Value|.*?) should be ", "expected ", first["msg"])
+    expected = re.sub(r"^(Input|Value|.*?) should be ", "expected ", first["msg"].removeprefix("Value error, "))
     more = f" (and {len(others)} more)" if others else ""
     return " ".join(f"{place}={shown} (from {given[key].source}): {expected}{more}".split())
 

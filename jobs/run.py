@@ -23,6 +23,7 @@ from ray_pipeline.delivery.escapes import one_line
 from ray_pipeline.delivery.fingerprint import differences, fingerprint
 from ray_pipeline.delivery.index import complete
 from ray_pipeline.forecast import compared
+from ray_pipeline.intake.decode import refuse_missing_libvips
 from ray_pipeline.intake.manifest import Manifest, ManifestRefused, cut_parts, open_manifest, refuse_unsafe_environment
 from ray_pipeline.intake.manifest_files import store_of
 from ray_pipeline.models.families import check_family
@@ -93,6 +94,7 @@ def prepare(settings: JobSettings, needs: tuple[str, ...], retry_failed: bool = 
     plan = _plan(given.run.plan)
     try:
         check_floors()
+        refuse_missing_libvips(given.fetch)
         refuse_unsafe_environment()
         settings, learned = resolved(given, model_folder(given.model.name, given.model.revision), _content)
         folder = check_family(settings)

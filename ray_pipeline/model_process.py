@@ -182,7 +182,10 @@ def _facts(row: ManifestRow, picture: Picture) -> dict[str, Any]:
 
 @contextlib.contextmanager
 def _memory(picture: Picture) -> Iterator[int]:
-    """Descriptor of anonymous memory with the pixels, open as long as the block runs."""
+    """Descriptor of the file with the pixels, or of anonymous memory that holds them, open as long as the block runs."""
+    if picture.file is not None:
+        yield picture.file.descriptor
+        return
     descriptor = os.memfd_create("picture", os.MFD_CLOEXEC)
     try:
         rest = memoryview(np.ascontiguousarray(picture.pixels_YX3).data).cast("B")

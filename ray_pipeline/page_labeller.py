@@ -3,12 +3,14 @@
 read     the picture is read as a page; a phrase is looked for in its text, every place counts
 locate   the model is asked where the phrase is, exactly as a question is answered; the picture is encoded once for all
 auto     reads, and asks for what the text does not hold; and for what it holds where the boxes of lines are mere slices
+
+What is in the boxes found is asked last (`box_attributes`), behind the same encoding of the picture.
 """
 
 from collections.abc import Generator, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import islice
 
+from ray_pipeline.box_attributes import describe
 from ray_pipeline.methods.focus import expect
 from ray_pipeline.methods.phrase_match import PageText, ReadText, folded_phrase
 from ray_pipeline.models.contract import Reply, Request, TextLines, VisualTokens
@@ -34,18 +36,25 @@ class _Found:
     views: int = 0
     visual_tokens: int = 0
 
+    def boxes(self, phrases: Sequence[str]) -> tuple[Region, ...]:
+        """As many as a row may hold, phrase by phrase."""
+        return tuple(region for phrase in phrases for region in self.regions.get(phrase, ()))[:MOST]
+
 
 def label_picture(picture: Picture, phrases: Sequence[str], plan: Plan) -> Conversation:
     """A box for every place of every phrase; a phrase that is not there has none, and nothing has failed."""
     wanted, found = _distinct(phrases), _Found()
-    lines, left = list[ReadText](), wanted
+    lines, left, shown = list[ReadText](), wanted, None
     if plan.ways.read and wanted:
         lines, placed = yield from _read(picture, plan, found)
         _look_up(wanted, lines, plan, found)
         left = [phrase for phrase in wanted if not placed or phrase not in found.regions]
     if plan.ways.locate and left:
-        yield from _locate(picture, left, lines, plan, found)
-    return Seen(_perception(wanted, plan, found), None)
+        shown = yield from _locate(picture, left, lines, plan, found)
+    boxes, said = found.boxes(wanted), None
+    if plan.label.attributes and boxes:
+        boxes, said = yield from _described(shown or (yield from _looked(picture, plan, found)), boxes, plan, found)
+    return Seen(_perception(wanted, boxes, said, plan, found), None)
 
 
 def _distinct(phrases: Sequence[str]) -> list[str]:
@@ -84,10 +93,9 @@ def _look_up(phrases: Sequence[str], lines: Sequence[ReadText], plan: Plan, foun
 
 def _locate(
     picture: Picture, phrases: Sequence[str], lines: Sequence[ReadText], plan: Plan, found: _Found
-) -> Generator[Request, Reply, None]:
-    """Ask for each phrase on one and the same prefix."""
-    tokens = yield from look(picture, plan)
-    found.views, found.visual_tokens = found.views + len(tokens.boxes_px), found.visual_tokens + tokens.count
+) -> Generator[Request, Reply, VisualTokens]:
+    """Ask for each phrase on one and the same prefix, which is handed on."""
+    tokens = yield from _looked(picture, plan, found)
     for phrase in phrases:
         said = yield from _pointed(tokens, plan.ways.question.replace("{question}", phrase), plan)
         if said is None:
@@ -101,6 +109,22 @@ def _locate(
             text = " ".join(line.text for line in lines if _inside(line.box_px, said.box_px)) or None
             found.regions[phrase] = (Region(said.box_px, phrase, text, said.box_confidence, KIND),)
             found.located += 1
+    return tokens
+
+
+def _looked(picture: Picture, plan: Plan, found: _Found) -> Generator[Request, Reply, VisualTokens]:
+    tokens = yield from look(picture, plan)
+    found.views, found.visual_tokens = found.views + len(tokens.boxes_px), found.visual_tokens + tokens.count
+    return tokens
+
+
+def _described(
+    tokens: VisualTokens, boxes: Sequence[Region], plan: Plan, found: _Found
+) -> Generator[Request, Reply, tuple[tuple[Region, ...], str]]:
+    """The boxes with what is in them, and in words how many were asked about."""
+    described = yield from describe(tokens, boxes, plan, MOST)
+    found.views, found.visual_tokens = found.views + described.views, found.visual_tokens + described.visual_tokens
+    return described.regions, described.said
 
 
 def _pointed(tokens: VisualTokens, question: str, plan: Plan) -> Generator[Request, Reply, Perception | None]:
@@ -123,9 +147,12 @@ def _inside(line_px: Box, box_px: Box) -> bool:
     return all(box_px[k] <= (line_px[k] + line_px[k + 2]) / 2 <= box_px[k + 2] for k in (0, 1))
 
 
-def _perception(phrases: Sequence[str], plan: Plan, found: _Found) -> Perception:
+def _perception(
+    phrases: Sequence[str], regions: tuple[Region, ...], of_boxes: str | None, plan: Plan, found: _Found
+) -> Perception:
     there = [phrase for phrase in phrases if phrase in found.regions]
     said = f"{len(there) - found.located} of {len(phrases)} phrases read, {found.located} located"
+    said += f"; {of_boxes}" if of_boxes else ""
     return Perception(
         answer="\n".join(" ".join(phrase.split()) for phrase in there),
         answer_confidence=None,
@@ -139,5 +166,5 @@ def _perception(phrases: Sequence[str], plan: Plan, found: _Found) -> Perception
         candidates=tuple(found.candidates[:MOST]),
         views=found.views,
         visual_tokens=found.visual_tokens,
-        regions=tuple(islice((region for phrase in there for region in found.regions[phrase]), MOST)),
+        regions=regions,
     )

@@ -21,6 +21,15 @@ class FetchSettings(Settings):
     roots: tuple[str, ...] = Field((), description="local folders that files may come from; empty = any, for a local manifest")
     max_bytes: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest file in bytes")
     max_pixels: Annotated[int, Field(gt=0)] = Field(200_000_000, description="largest picture, width times height")
+    huge_pixels: Annotated[int, Field(ge=0)] = Field(
+        0,
+        description="largest page of those that exceed max_pixels: TIFF, JPEG and PNG are then read band by band, by libvips "
+        "(pip install 'fovea[vips]'); 0 = none may exceed it",
+    )
+    scratch: str | None = Field(
+        None,
+        description="absolute path of a folder on disk for the pixels of such pages, 3 bytes each; null = they stay in memory",
+    )
     max_pages: Annotated[int, Field(gt=0)] = Field(2_000, description="most pages or frames of one file")
     pdf: bool = Field(False, description="PDFs are rendered; else they are decode_unsupported, and their library is not loaded")
     pdf_dpi: Annotated[int, Field(ge=72, le=1200)] = Field(
@@ -102,12 +111,14 @@ class JobSettings(Settings):
         """A page is read in tiles of its own, with prompts of the family's own."""
         if self.task == "answer" or (self.task == "label" and self.label.find != "read"):
             return self
+        asks = self.task == "label" and bool(self.label.attributes)  # what is in a box: that is answered, once found
+        longest = self.prompt.max_new_tokens if asks else PromptSettings().max_new_tokens
         meant_for_answers = {
             "refine": self.refine not in (RefineSettings(), RefineSettings(method="none")),
             "select": self.select != SelectSettings(),
             "fusion": self.fusion != FusionSettings(),
-            "prompt": self.prompt != PromptSettings(),
-            "views.max_crops": self.views.max_crops > 0,
+            "prompt": self.prompt != PromptSettings(max_new_tokens=longest),
+            "views.max_crops": self.views.max_crops > 0 and not asks,
             "profile": self.profile is not None,
         }
         if found := [name for name, given in meant_for_answers.items() if given]:

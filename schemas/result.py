@@ -14,7 +14,8 @@ SCHEMA_VERSION = 1
 
 @dataclass(frozen=True)
 class Region:
-    """One labelled or read region: a line of `ocr`, a box of `label`."""
+    """One labelled or read region: a line of `ocr`, a box of `label`, or what was said of the box directly before it (kind
+    `attribute`): the same box, the attribute's name as label, the answer as text, None where there was none."""
 
     box_px: Box
     label: str | None

@@ -22,6 +22,7 @@ FREE = frozenset(
         "fetch.outage_s",
         "fetch.decode_timeout_s",
         "fetch.decode_memory_bytes",
+        "fetch.scratch",
         "fetch.concurrency",
         "fetch.ahead",
         "fetch.decoders",

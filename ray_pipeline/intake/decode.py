@@ -21,14 +21,15 @@ import PIL
 from numpy.typing import NDArray
 
 from ray_pipeline.intake import decode_wire as wire
-from ray_pipeline.intake.document import Document, sealed_memory
+from ray_pipeline.intake.document import Document, sealed_memory, unnamed_file
 from schemas.job import FetchSettings
-from schemas.picture import Picture
+from schemas.picture import Picture, PixelFile
 from schemas.status import RowFailure, Status
 
 _START_S = 60.0  # a fresh interpreter on a busy machine; no file's time runs meanwhile
 _STARTS = 3  # tries in a row after which no child can be started
 _PAUSE_S = 1.0  # between a kill from outside and the second try, and between two tries to start
+_NO_RESERVE = 0x4000  # Linux's MAP_NORESERVE, which `mmap` does not name
 _FILES_PER_CHILD = 1000  # memory that Pillow's libraries keep goes back now and then
 _START = "import json, sys; sys.path[:0] = json.loads(sys.argv.pop(1)); from ray_pipeline.intake.decode_child import main; main()"
 Pixels = NDArray[np.uint8]
@@ -40,6 +41,16 @@ class DecoderUnavailable(RuntimeError):
     """No child can be started, `_STARTS` times in a row; one line says why. It says nothing about any file."""
 
 
+def refuse_missing_libvips(settings: FetchSettings) -> None:
+    """For the start of a run: nothing is begun that this installation cannot do.
+
+    Raises:
+        DecoderUnavailable: pages are to be read in bands, and pyvips is not installed.
+    """
+    if settings.huge_pixels and importlib.util.find_spec("pyvips") is None:
+        raise DecoderUnavailable("fetch.huge_pixels needs pyvips, which is not installed here: pip install 'fovea[vips]'")
+
+
 class Decoder:
     """One child process at a time. For one thread at a time; give each thread its own.
 
@@ -49,6 +60,8 @@ class Decoder:
     """
 
     def __init__(self, settings: FetchSettings) -> None:
+        refuse_missing_libvips(settings)
+        _refuse_missing_scratch(settings.scratch)
         self._settings = settings
         self._child: _Child | None = self._started()
 
@@ -72,8 +85,7 @@ class Decoder:
             RowFailure: decode_unsupported, decode_corrupt, decode_too_large, decode_crash or decode_timeout.
         """
         with _document(data) as document:
-            pixels_YX3 = self._patiently(lambda child: child.page(document, page or 0, wire.ALONE))
-        return Picture(pixels_YX3, document.sha256)
+            return self._patiently(lambda child: child.page(document, page or 0, wire.ALONE))
 
     def open(self, document: Document) -> None:
         """Count the document's pages. Its pages' time does not run meanwhile.
@@ -89,7 +101,7 @@ class Decoder:
         Raises:
             RowFailure: as `decode`, of this page alone.
         """
-        return Picture(self._patiently(lambda child: child.page(document, page, document.number)), document.sha256)
+        return self._patiently(lambda child: child.page(document, page, document.number))
 
     def _patiently(self, ask: "Callable[[_Child], _T]") -> _T:
         try:
@@ -176,7 +188,7 @@ class _Child:
         words = os.memfd_create("decoder-words", os.MFD_CLOEXEC)
         try:
             self._process = subprocess.Popen(
-                [*_command(settings.pdf), str(theirs.fileno()), *_limits(settings)],
+                [*_command(settings), str(theirs.fileno()), *_limits(settings)],
                 pass_fds=[theirs.fileno()],
                 env={"OPENBLAS_NUM_THREADS": "1", "LC_ALL": "C.UTF-8"},
                 stdin=subprocess.DEVNULL,
@@ -211,15 +223,31 @@ class _Child:
         self.files += 1
         self._ask(wire.OPEN_MARK, document, document.number, 0, [document.descriptor])
 
-    def page(self, document: Document, page: int, number: int) -> Pixels:
-        """Pixels (height, width, 3) of the page, or RowFailure, or _ChildFailure. By another number it is another document."""
+    def page(self, document: Document, page: int, number: int) -> Picture:
+        """The page, or RowFailure, or _ChildFailure. By another number it is another document."""
         self.files += 1
         memory = sealed_memory("picture-pixels", b"", self._settings.max_pixels * 3)
         try:
             width, height = self._ask(wire.PAGE_MARK, document, number, page, [document.descriptor, memory])
-            if not 0 < width * height <= self._settings.max_pixels:
+            if not 0 < width * height <= max(self._settings.max_pixels, self._settings.huge_pixels):
                 raise _ChildFailure(Status.DECODE_CRASH, f"the decoder sent a picture of {width} x {height} pixels")
-            return _mapped(memory, width, height)
+            if width * height <= self._settings.max_pixels:
+                return Picture(_mapped(memory, width, height), document.sha256)
+        finally:
+            os.close(memory)
+        return self._huge_page(document, page, number, (width, height))
+
+    def _huge_page(self, document: Document, page: int, number: int, size: tuple[int, int]) -> Picture:
+        folder, wanted = self._settings.scratch, size[0] * size[1] * 3
+        memory = sealed_memory("picture-pixels", b"", wanted) if folder is None else unnamed_file(folder, wanted)
+        try:
+            told = self._ask(wire.HUGE_MARK, document, number, page, [document.descriptor, memory])
+            # A file cannot be sealed: nobody who could cut it short may be left when it is looked at.
+            self.kill()
+            if told != size or os.fstat(memory).st_size < wanted:
+                raise _ChildFailure(Status.DECODE_CRASH, f"the decoder sent a picture of {told[0]} x {told[1]} pixels")
+            kept = None if folder is None else PixelFile(memory)
+            return Picture(_mapped(memory, *size), document.sha256, kept)
         finally:
             os.close(memory)
 
@@ -283,27 +311,40 @@ class _Child:
         return _ChildFailure(Status.DECODE_CRASH, f"the decoder process {cause}")
 
 
-def _command(pdf: bool) -> list[str]:
+def _command(settings: FetchSettings) -> list[str]:
     """An isolated interpreter: no environment, no working folder on its path, only where our code and the libraries lie."""
-    folders = dict.fromkeys(str(Path(file).resolve().parents[level]) for file, level in _homes(pdf))
+    folders = dict.fromkeys(str(Path(file).resolve().parents[level]) for file, level in _homes(settings))
     return [sys.executable, "-I", "-c", _START, json.dumps(list(folders))]
 
 
-def _homes(pdf: bool) -> list[tuple[str, int]]:
+def _homes(settings: FetchSettings) -> list[tuple[str, int]]:
     homes = [(__file__, 2), (str(PIL.__file__), 1), (str(np.__file__), 1)]
-    if not pdf:
-        return homes
-    pdfium = importlib.util.find_spec("pypdfium2_raw")  # found, not loaded: it is for the child alone
-    if pdfium is None or pdfium.origin is None:
-        raise _NotReady("pypdfium2 is not installed")
-    return [*homes, (pdfium.origin, 1)]
+    wanted = [("pypdfium2_raw", 1, settings.pdf), ("pyvips", 1, settings.huge_pixels), ("_cffi_backend", 0, settings.huge_pixels)]
+    for name, level, is_wanted in wanted:
+        if is_wanted:
+            homes.append((_origin(name), level))
+    return homes
+
+
+def _origin(name: str) -> str:
+    """Where a module lies: found, not loaded, since it is for the child alone."""
+    found = importlib.util.find_spec(name)
+    if found is None or found.origin is None:
+        raise _NotReady(f"{name.partition('_raw')[0]} is not installed")
+    return found.origin
 
 
 def _limits(settings: FetchSettings) -> list[str]:
     pdf_dpi = settings.pdf_dpi if settings.pdf else 0
-    sizes = (settings.max_pixels, settings.max_pages, pdf_dpi, settings.decode_memory_bytes)
+    sizes = (settings.max_pixels, settings.max_pages, pdf_dpi, settings.huge_pixels, settings.decode_memory_bytes)
     numbers = (*sizes, math.ceil(settings.decode_timeout_s))
     return [str(number) for number in numbers]
+
+
+def _refuse_missing_scratch(folder: str | None) -> None:
+    """Each machine has its own."""
+    if folder is not None and not (os.path.isabs(folder) and os.access(folder, os.W_OK | os.X_OK)):
+        raise DecoderUnavailable(f"fetch.scratch {folder!r}: expected the absolute path of a folder that can be written to")
 
 
 def _document(data: bytes) -> Document:
@@ -314,8 +355,8 @@ def _document(data: bytes) -> Document:
 
 
 def _mapped(memory: int, width: int, height: int) -> Pixels:
-    """Private map: later writes stay in this process."""
-    mapping = mmap.mmap(memory, width * height * 3, flags=mmap.MAP_PRIVATE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
+    """Private map: later writes stay in this process, and memory is only counted for those."""
+    mapping = mmap.mmap(memory, width * height * 3, flags=mmap.MAP_PRIVATE | _NO_RESERVE, prot=mmap.PROT_READ | mmap.PROT_WRITE)
     return np.frombuffer(mapping, dtype=np.uint8).reshape(height, width, 3)
 
 

@@ -8,11 +8,13 @@ import resource
 import signal
 import socket
 import sys
+from functools import partial
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ray_pipeline.intake import decode_wire as wire
+from ray_pipeline.intake.canvas import Canvas
 from ray_pipeline.intake.confinement import give_up_rights
 from ray_pipeline.intake.opened_file import OpenedFile, PageLimits
 from ray_pipeline.intake.pixels import prepare_pillow
@@ -20,19 +22,24 @@ from schemas.status import RowFailure, Status
 
 
 def main() -> None:
-    """Arguments: socket descriptor, max_pixels, max_pages, pdf_dpi (0: no PDFs), address space in bytes, CPU seconds per file."""
-    descriptor, max_pixels, max_pages, pdf_dpi, memory_bytes = (int(text) for text in sys.argv[1:6])
+    """Arguments: socket descriptor, max_pixels, max_pages, pdf_dpi (0: no PDFs), huge_pixels (0: none), address space in bytes,
+    CPU seconds per file."""
+    descriptor, max_pixels, max_pages, pdf_dpi, huge_pixels, memory_bytes = (int(text) for text in sys.argv[1:7])
     channel = socket.socket(fileno=descriptor)
     signal.signal(signal.SIGTERM, signal.SIG_IGN)  # what is sent to all processes of a job is the parent's to answer
-    prepare_pillow(max_pixels)
+    prepare_pillow(max(max_pixels, huge_pixels))
+    if huge_pixels:
+        from ray_pipeline.intake.bands import prepare_libvips
+
+        prepare_libvips()
     if pdf_dpi:
         from ray_pipeline.intake.pdf_pages import prepare_pdfium  # a library that is not asked for is not even loaded
 
         prepare_pdfium()
     give_up_rights(memory_bytes)
     channel.sendall(wire.READY_MARK)
-    desk = _Desk(PageLimits(max_pixels, max_pages, pdf_dpi))
-    while _serve(channel, desk, cpu_s=float(sys.argv[6])):
+    desk = _Desk(PageLimits(max_pixels, max_pages, pdf_dpi, huge_pixels))
+    while _serve(channel, desk, cpu_s=float(sys.argv[7])):
         pass
 
 
@@ -64,7 +71,7 @@ def _serve(channel: socket.socket, desk: _Desk, cpu_s: float) -> bool:
     if not request:
         return False
     mark, number, page, file_bytes = wire.TASK.unpack(request)
-    if (mark, len(descriptors)) not in ((wire.OPEN_MARK, 1), (wire.PAGE_MARK, 2)):
+    if (mark, len(descriptors)) not in ((wire.OPEN_MARK, 1), (wire.PAGE_MARK, 2), (wire.HUGE_MARK, 2)):
         return False
     _allow_cpu(cpu_s)
     text = b""
@@ -72,8 +79,9 @@ def _serve(channel: socket.socket, desk: _Desk, cpu_s: float) -> bool:
     try:
         file = desk.opened(number, descriptors[0], file_bytes)
         pages = file.pages
-        if mark == wire.PAGE_MARK:
-            width, height = file.write(page, lambda width, height: _pixels(descriptors[1], width, height))
+        if mark != wire.OPEN_MARK:
+            pixels, canvas = partial(_pixels, descriptors[1]), partial(Canvas, descriptors[1])
+            width, height = file.write(page, pixels, canvas if mark == wire.HUGE_MARK else None)
             if number == wire.ALONE or pages == 1:
                 desk.clear()
     except RowFailure as failure:

@@ -4,6 +4,7 @@ import fcntl
 import hashlib
 import itertools
 import os
+import tempfile
 from types import TracebackType
 
 _NUMBERS = itertools.count(1)
@@ -51,3 +52,16 @@ def sealed_memory(name: str, data: bytes, size: int, seals: int = 0) -> int:
         os.close(descriptor)
         raise
     return descriptor
+
+
+def unnamed_file(folder: str, size: int) -> int:
+    """Descriptor of a file there that nobody else can open and that ends with its last descriptor, its bytes reserved at once.
+
+    What is looked at in it takes memory that the kernel can take back; anonymous memory cannot be.
+
+    Raises:
+        OSError: no such folder, or no room.
+    """
+    with tempfile.TemporaryFile(dir=folder) as file:
+        os.posix_fallocate(file.fileno(), 0, size)
+        return os.dup(file.fileno())

@@ -14,21 +14,36 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, MpoImagePlugin
 
+from ray_pipeline.intake.canvas import Canvas
 from ray_pipeline.intake.image_format import likeness, sniffed
 from ray_pipeline.intake.pixels import judged, opened, refuse_pixels, upright, write_rgb
-from ray_pipeline.intake.tiff_directories import as_first, directories
+from ray_pipeline.intake.tiff_directories import alone, directories
 from schemas.status import RowFailure, Status
 
 Write = Callable[[int, int], NDArray[np.uint8]]  # width, height -> the array (height, width, 3) to be filled
+Paint = Callable[[int, int], Canvas]  # the same for a page that is read in bands
+_BANDED = frozenset({"TIFF", "JPEG", "PNG"})
 
 
 @dataclass(frozen=True)
 class PageLimits:
-    """What a page may be: `fetch.max_pixels`, `fetch.max_pages`, `fetch.pdf_dpi`; 0 for the last one where PDFs are not read."""
+    """What a page may be: `fetch.max_pixels`, `fetch.max_pages`, `fetch.pdf_dpi`; 0 for the last one where PDFs are not read.
+
+    `huge_pixels`: of a page that can be read in bands; 0 where none is.
+    """
 
     max_pixels: int
     max_pages: int
     pdf_dpi: int
+    huge_pixels: int = 0
+
+    def most_pixels(self, name: str) -> int:
+        """The largest page of a file of that format."""
+        return max(self.max_pixels, self.huge_pixels) if name in _BANDED else self.max_pixels
+
+    def is_huge(self, image: Image.Image, name: str) -> bool:
+        """Whether it is to be read in bands."""
+        return self.max_pixels < image.width * image.height <= self.most_pixels(name)
 
 
 class OpenedFile:
@@ -48,7 +63,7 @@ class OpenedFile:
         if name == "PDF" and not limits.pdf_dpi:
             raise RowFailure(Status.DECODE_UNSUPPORTED, "a PDF, which is read only where the setting fetch.pdf is true")
         kind = _KINDS.get(name, _Frames)
-        with judged(limits.max_pixels):
+        with judged(max(limits.max_pixels, limits.huge_pixels)):
             self._reader: _Reader = kind(view, name, limits)
         if self._reader.numbered > limits.max_pages:
             shown = f"at least {limits.max_pages + 1}" if name == "TIFF" else self._reader.numbered
@@ -56,8 +71,10 @@ class OpenedFile:
             raise RowFailure(Status.DECODE_TOO_LARGE, f"{shown} pages, at most {limits.max_pages} allowed")
         self.pages, self._limits = self._reader.pages, limits
 
-    def write(self, page: int, target: Write) -> tuple[int, int]:
+    def write(self, page: int, target: Write, paint: Paint | None = None) -> tuple[int, int]:
         """Decode the page into the array that `target` makes for it; (width, height) in pixels.
+
+        A page of more than `max_pixels` goes onto the canvas that `paint` makes for it, or nowhere, where that is null.
 
         Raises:
             RowFailure: of this page alone.
@@ -65,8 +82,8 @@ class OpenedFile:
         numbered = self._reader.numbered
         if not 0 <= page < numbered:
             raise RowFailure(Status.DECODE_CORRUPT, f"page {page} asked, the file has {numbered} (the first is 0)")
-        with judged(self._limits.max_pixels):
-            return self._reader.write(page, target)
+        with judged(max(self._limits.max_pixels, self._limits.huge_pixels)):
+            return self._reader.write(page, target, paint)
 
     def close(self) -> None:
         """Give back what the libraries hold."""
@@ -83,7 +100,7 @@ class _Reader(ABC):
     def __init__(self, file: memoryview, name: str, limits: PageLimits) -> None: ...
 
     @abstractmethod
-    def write(self, page: int, target: Write) -> tuple[int, int]: ...
+    def write(self, page: int, target: Write, paint: Paint | None) -> tuple[int, int]: ...
 
     def close(self) -> None:  # noqa: B027  # a default, not a gap
         """Nothing, where memory is all that is held."""
@@ -94,16 +111,19 @@ class _Frames(_Reader):
 
     def __init__(self, file: memoryview, name: str, limits: PageLimits) -> None:
         self._data, self._name, self._limits = bytes(file), name, limits
-        self._image: Image.Image | None = opened(self._data, name, limits.max_pixels)
+        self._image: Image.Image | None = opened(self._data, name, limits.most_pixels(name))
         self.numbered = int(getattr(self._image, "n_frames", 1))
         self.pages = 1 if isinstance(self._image, MpoImagePlugin.MpoImageFile) else self.numbered
 
-    def write(self, page: int, target: Write) -> tuple[int, int]:
-        image = self._image or opened(self._data, self._name, self._limits.max_pixels)
+    def write(self, page: int, target: Write, paint: Paint | None) -> tuple[int, int]:
+        image = self._image or opened(self._data, self._name, self._limits.most_pixels(self._name))
         self._image = None  # one that has stumbled over a frame is opened anew
         if page or self.numbered > 1:
             image.seek(page)
-        size = _written(image, self._limits.max_pixels, target)
+        if self.pages == 1 and page == 0 and self._limits.is_huge(image, self._name):
+            size = _painted(image, self._data, self._name, self._limits, paint)
+        else:
+            size = _written(image, self._limits.max_pixels, target)
         self._image = image
         return size
 
@@ -116,12 +136,15 @@ class _Directories(_Reader):
         self._directories = directories(file, limits.max_pages)
         self.numbered = self.pages = len(self._directories)
 
-    def write(self, page: int, target: Write) -> tuple[int, int]:
-        directory = self._directories[page]
+    def write(self, page: int, target: Write, paint: Paint | None) -> tuple[int, int]:
+        directory, limits = self._directories[page], self._limits
         if directory >= len(self._file):
             raise RowFailure(Status.DECODE_CORRUPT, f"page {page} would begin at byte {directory} of {len(self._file)}")
-        data = bytes(self._file) if page == 0 else as_first(self._file, directory)
-        return _written(opened(data, "TIFF", self._limits.max_pixels), self._limits.max_pixels, target)
+        data = alone(self._file, directory)
+        image = opened(data, "TIFF", limits.most_pixels("TIFF"))
+        if limits.is_huge(image, "TIFF"):
+            return _painted(image, data, "TIFF", limits, paint)
+        return _written(image, limits.max_pixels, target)
 
 
 class _Pdf(_Reader):
@@ -136,7 +159,7 @@ class _Pdf(_Reader):
             self.close()
             raise RowFailure(Status.DECODE_CORRUPT, "a PDF without pages")
 
-    def write(self, page: int, target: Write) -> tuple[int, int]:
+    def write(self, page: int, target: Write, paint: Paint | None) -> tuple[int, int]:
         with closing(self._pdf.page(page, self._limits.pdf_dpi, self._limits.max_pixels)) as one:
             one.write(target(one.width, one.height))
             return one.width, one.height
@@ -146,6 +169,16 @@ class _Pdf(_Reader):
 
 
 _KINDS: dict[str, type[_Reader]] = {"TIFF": _Directories, "PDF": _Pdf}
+
+
+def _painted(image: Image.Image, data: bytes, name: str, limits: PageLimits, paint: Paint | None) -> tuple[int, int]:
+    from ray_pipeline.intake.bands import BandedPage  # loaded before the process was locked in, where it is wanted
+
+    page = BandedPage(image, data, name)
+    refuse_pixels(page.width, page.height, limits.huge_pixels)
+    if paint is not None:
+        page.write(paint(page.width, page.height))
+    return page.width, page.height
 
 
 def _written(image: Image.Image, max_pixels: int, target: Write) -> tuple[int, int]:

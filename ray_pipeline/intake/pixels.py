@@ -1,5 +1,6 @@
 """A picture file's bytes → upright RGB pixels. Runs in the disposable child: imports Pillow and numpy, nothing heavy."""
 
+import errno
 import importlib
 import io
 import warnings
@@ -97,13 +98,19 @@ def judged(max_pixels: int) -> Iterator[None]:
     except (Image.DecompressionBombWarning, Image.DecompressionBombError):
         raise RowFailure(Status.DECODE_TOO_LARGE, f"more than {max_pixels} pixels") from None
     except MemoryError:
-        raise RowFailure(Status.DECODE_TOO_LARGE, "needs more memory than fetch.decode_memory_bytes") from None
+        raise _out_of_memory() from None
     except ImportError as error:
         raise RowFailure(Status.DECODE_CRASH, _described(error)) from None
     except Exception as error:  # Pillow raises nearly every built-in error on hostile files
+        if isinstance(error, OSError) and error.errno == errno.ENOMEM:  # the pixel memory could not be mapped
+            raise _out_of_memory() from None
         if "too large" in str(error):  # text chunks beyond Pillow's limits
             raise RowFailure(Status.DECODE_TOO_LARGE, _described(error)) from None
         raise RowFailure(Status.DECODE_CORRUPT, _described(error)) from None
+
+
+def _out_of_memory() -> RowFailure:
+    return RowFailure(Status.DECODE_TOO_LARGE, "needs more memory than fetch.decode_memory_bytes")
 
 
 def refuse_pixels(width: int, height: int, max_pixels: int) -> None:
@@ -129,7 +136,7 @@ def write_rgb(image: Image.Image, pixels_YX3: NDArray[np.uint8]) -> None:
     except RowFailure:
         raise
     except MemoryError:
-        raise RowFailure(Status.DECODE_TOO_LARGE, "needs more memory than fetch.decode_memory_bytes") from None
+        raise _out_of_memory() from None
     except Exception as error:  # Pillow's conversions raise errors of several libraries
         raise RowFailure(Status.DECODE_UNSUPPORTED, f"mode {image.mode}: {_described(error)}") from None
 
@@ -146,16 +153,22 @@ def _turned(image: Image.Image) -> Image.Image:
 
     Called after load: TIFF turns itself while loading and then drops the tag.
     """
-    try:
-        turn = _TURNS.get(image.getexif().get(_ORIENTATION_TAG, 1))
-    except Exception:  # an EXIF block that cannot be read says nothing about the turn
-        turn = None
-    if turn is None:
+    turn = orientation(image)
+    if turn == 1:
         return image
     info = image.info
-    turned = image.transpose(turn)
+    turned = image.transpose(_TURNS[turn])
     turned.info = info
     return turned
+
+
+def orientation(image: Image.Image) -> int:
+    """EXIF's number, 1 (upright) to 8; 1 where none is given. An EXIF block that cannot be read says nothing about the turn."""
+    try:
+        turn = image.getexif().get(_ORIENTATION_TAG, 1)
+        return int(turn) if turn in _TURNS else 1
+    except Exception:
+        return 1
 
 
 def _is_deep(image: Image.Image) -> bool:

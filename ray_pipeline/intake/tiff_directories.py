@@ -33,17 +33,23 @@ def directories(data: memoryview, most: int) -> list[int]:
     return list(found)
 
 
-def as_first(data: memoryview, directory: int) -> bytes:
-    """The file with this directory as the first of its chain."""
+def alone(data: memoryview, directory: int) -> bytes:
+    """The file with this directory as the first and last of its chain."""
     address, place, _, _ = _layout(data)
-    written = struct.pack(_order(data) + address, directory)
-    return b"".join([data[:place], written, data[place + len(written) :]])
+    end = _end(data, directory)
+    head, tail = (struct.pack(_order(data) + address, number) for number in (directory, 0))
+    after = place + len(head)
+    return b"".join([data[:place], head, data[after:end], tail[: max(0, len(data) - end)], data[end + len(tail) :]])
 
 
 def _next(data: memoryview, directory: int) -> int:
-    address, _, count, entry_bytes = _layout(data)
-    entries = _number(data, directory, count)
-    return _number(data, directory + struct.calcsize(count) + entries * entry_bytes, address)
+    return _number(data, _end(data, directory), _layout(data)[0])
+
+
+def _end(data: memoryview, directory: int) -> int:
+    """Where it says what follows it."""
+    _, _, count, entry_bytes = _layout(data)
+    return directory + struct.calcsize(count) + _number(data, directory, count) * entry_bytes
 
 
 def _layout(data: memoryview) -> tuple[str, int, str, int]:

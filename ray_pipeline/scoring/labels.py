@@ -1,6 +1,7 @@
 """A row of `label` against its truth: the boxes of each phrase against the reference boxes that carry it as their label.
 
-Case and white space of a phrase do not count. A row that failed has no boxes: every phrase on it is missed.
+Case and white space of a phrase do not count. What was said of a box, its attributes, are no boxes. A row that failed has
+none: every phrase on it is missed.
 """
 
 from collections.abc import Mapping, Sequence
@@ -11,6 +12,7 @@ from ray_pipeline.scoring.result_row import box_of, checked_boxes, groups_of
 from ray_pipeline.scoring.scored_row import ScoredRow, Sureness
 from ray_pipeline.scoring.share import Share
 from ray_pipeline.scoring.spelling import folded
+from schemas.labelling import ATTRIBUTE
 from schemas.picture import Box
 from schemas.truth import TrueBox
 
@@ -48,7 +50,7 @@ def _found(row: Mapping[str, Any]) -> dict[str, list[_Found]]:
     found: dict[str, list[_Found]] = {}
     for region in row["regions"] or ():
         box_px = box_of(region["box"])
-        if box_px is not None:
+        if box_px is not None and region["kind"] != ATTRIBUTE:
             found.setdefault(folded(region["label"] or ""), []).append((box_px, region["confidence"]))
     return {phrase: sorted(own, key=lambda one: -(one[1] or 0.0)) for phrase, own in found.items()}
 

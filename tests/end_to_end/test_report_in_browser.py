@@ -168,7 +168,9 @@ def test_layers_details_and_what_lights_up(browser: Any, tmp_path: Path) -> None
         page.hover("tr.chosen")
         assert page.eval_on_selector_all(".lit", "all => all.map((one) => one.dataset.key)") == ["candidate-0", "candidate-0"]
         page.focus("li[data-key=region-0]")
-        assert page.eval_on_selector_all(".lit", "all => all.map((one) => one.tagName)") == ["rect", "LI"]
+        assert page.eval_on_selector_all(".lit", "all => all.map((one) => one.tagName)") == ["rect", "LI", "LI"]
+        attribute = page.locator("li.attribute")
+        assert (attribute.inner_text().split(), page.locator(".box-regions").count()) == (["row-1:", "row-1", "?", "25%"], 1)
         page.click("summary:has-text('Provenance')")
         assert "s3://bucket/a.png" in page.inner_text("details dl") and "120 × 80 px" in page.inner_text("details dl")
         page.fill("#search", "no such words")

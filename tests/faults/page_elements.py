@@ -16,6 +16,7 @@ from ray_pipeline.delivery.report.page import Report, report_page
 from ray_pipeline.delivery.report.shown_row import ShownRow
 from ray_pipeline.delivery.rows import failed_row
 from ray_pipeline.scoring.reliability import reliability
+from schemas.labelling import ATTRIBUTE
 from schemas.manifest import ManifestRow
 from schemas.status import RowFailure, Status
 from schemas.truth import TrueBox, Truth
@@ -42,7 +43,9 @@ def columns_with(text: str) -> dict[str, Any]:
     return {
         "id": text, "image_uri": text, "page": 3, "question": text + "?", "status": "ok", "error": None,
         "answer": text + ".", "answer_confidence": 0.875, "box": box(30, 20, 60, 40), "box_confidence": 0.5,
-        "regions": [{"box": box(0, 0, 12, 8), "label": text, "text": text, "confidence": 0.25, "kind": text}],
+        "regions": [
+            {"box": box(0, 0, 12, 8), "label": text, "text": text, "confidence": 0.25, "kind": kind} for kind in (text, ATTRIBUTE)
+        ],
         "baseline_answer": text, "baseline_confidence": 0.25,
         "refinement": {"method": text, "crops": [box(12, 16, 60, 60)], "used": True, "reason": text},
         "candidates": [candidate_with(text)],

@@ -6,6 +6,7 @@ import json
 import os
 import weakref
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -21,6 +22,7 @@ from jobs.stopping import StopRequested
 from ray_pipeline.delivery.export_place import staged
 from ray_pipeline.delivery.exported_row import ExportedRow, Origin
 from ray_pipeline.delivery.rows import PictureFacts
+from schemas.labelling import ATTRIBUTE
 from schemas.manifest import ManifestRow
 from schemas.result import RESULT_COLUMNS, Region
 from schemas.status import Status
@@ -99,6 +101,24 @@ def test_failed_rows_come_where_there_is_a_place_for_them(run: str, tmp_path: Pa
     assert [row["shelf"] for row in rows] == [1.5] + [None] * 8
     assert main(["--run", run, "--format", "alto", "--to", str(tmp_path / "x"), "--include-failed"]) == 2
     assert "alto has no place for a row that failed" in capsys.readouterr().err
+
+
+@pytest.mark.parametrize("name", WITHOUT_PICTURES)
+def test_attributes_of_boxes_are_counted_or_said_to_be_left_out(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], name: str
+) -> None:
+    box = Region((1, 2, 30, 40), "car", None, 0.9, "label")
+    regions = [box, *(replace(box, label=said, text=said, confidence=0.25, kind=ATTRIBUTE) for said in ("red", "old", None))]
+    row = ManifestRow(0, "a", "a.png", None, None)
+    run = write_run(tmp_path / "run", [(row, FACTS, said("car", [*regions, replace(box, box_px=(5, 5, 9, 9))]))])
+    place = FORMATS[name].attributes
+    left = "" if place else f", 2 attributes left out, for which {name} has no place"
+    assert main(["--run", run, "--format", name, "--to", str(tmp_path / "all")]) == 0
+    kept = "exported 1 rows, 2 regions, 2 attributes, " if place else "exported 1 rows, 2 regions, "
+    assert capsys.readouterr().out.endswith(f"{kept}0 failed rows left out{left}\n")
+    assert main(["--run", run, "--format", name, "--to", str(tmp_path / "sure"), "--min-confidence", "0.5"]) == 0
+    left = ", 0 regions below 0.5 left out, 2 attributes with them or below it\n"
+    assert capsys.readouterr().out.endswith(f"exported 1 rows, 2 regions, 0 failed rows left out{left}")
 
 
 @pytest.mark.parametrize("name", ["coco", "jsonl", "alto"])

@@ -8,6 +8,7 @@ import pyarrow.parquet as pq
 import pytest
 
 from jobs import fovea, label, plan
+from schemas.job import JobSettings
 
 
 @pytest.fixture
@@ -35,8 +36,16 @@ def refused(manifest: Path, capsys: pytest.CaptureFixture[str], *more: str) -> s
         (["label.find=guess"], "label.find='guess' (from --set): expected 'auto', 'read' or 'locate'"),
         (["label.similarity=0"], "label.similarity=0 (from --set): expected greater than 0"),
         (["label.fnd=read"], "unknown setting label.fnd (from --set); did you mean label.find?"),
+        (["label.attributes={text: Read it.}"], "name 'text'; expected printable characters, and none of kind, text"),
+        (["label.attributes={colour: ' '}"], "label.attributes.colour=' ' (from --set)"),
+        (["label.attributes={' a': b}"], "label.attributes. a.[key]=' a' (from --set)"),
+        (["label.attributes=colour"], "label.attributes='colour' (from --set): expected a valid dictionary"),
+        (["label.attributes={" + ", ".join(f"n{k}: q" for k in range(17)) + "}"], "at most 16 items"),
+        (["label.max_attributed=0"], "label.max_attributed=0 (from --set): expected greater than or equal to 1"),
         (["label.find=read", "refine.layer=3"], "refine is for answers: pages are read as the settings of `ocr` say"),
         (["label.find=read", "prompt.template=locate"], "prompt is for answers"),
+        (["label.find=read", "label.attributes={a: b}", "prompt.template=locate"], "prompt is for answers"),
+        (["label.find=read", "views.max_crops=4"], "views.max_crops is for answers"),
         (["fusion.scales=[2]"], "fusion is for answers: label asks for every phrase on the picture as first shown"),
         (["prompt.template=closely"], "prompt.template 'closely' is for answers: label asks where a phrase is"),
         (["label.phrases=[a]", "prompt.question=where"], "prompt.question 'where' with mc-llava; expected a text that holds"),
@@ -47,6 +56,12 @@ def test_mistakes_are_refused_in_one_line(
     manifest: Path, settings: list[str], said: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert said in refused(manifest, capsys, *settings)
+
+
+def test_what_attributes_are_asked_with_is_theirs_where_phrases_are_read() -> None:
+    given = {"label": {"find": "read", "attributes": {"reading": "Read it."}}, "prompt": {"max_new_tokens": 9}}
+    settings = JobSettings.model_validate({"manifest": "m", "output": "o", "task": "label", "views": {"max_crops": 4}, **given})
+    assert (settings.prompt.max_new_tokens, settings.views.max_crops) == (9, 4)
 
 
 def test_a_manifest_of_the_wrong_kind_is_refused(manifest: Path, capsys: pytest.CaptureFixture[str]) -> None:

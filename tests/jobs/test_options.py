@@ -47,6 +47,16 @@ def test_named_option_beats_set_and_the_last_set_wins() -> None:
     assert (run.actors, run.batch) == (4, 6)
 
 
+def test_a_mapping_of_questions_is_taken_as_typed_and_in_no_order(tmp_path: Path) -> None:
+    config = tmp_path / "run.yaml"
+    config.write_text("label:\n  attributes:\n    reading: Read the text.\n    colour: What colour is it?\n")
+    typed = "label.attributes={colour: What colour is it?, reading: Read the text.}"
+    given = [settings("--config", str(config)), settings("--set", typed)]
+    given.append(settings(FOVEA_LABEL__ATTRIBUTES="{reading: 'Read the text.', colour: \"What colour is it?\"}"))
+    for one in given:
+        assert list(one.label.attributes.items()) == [("colour", "What colour is it?"), ("reading", "Read the text.")]
+
+
 def test_every_named_option_arrives() -> None:
     got = settings("--model", "m", "--limit", "3", "--actors", "5", "--gpus-per-actor", "0.5", "--seed", "7", "--retry-failed")
     run = got.run

@@ -18,13 +18,17 @@ ALTO = "{http://www.loc.gov/standards/alto/ns-v4#}"
 
 @dataclass
 class ReadRegion:
-    """What a file says of one region; a label that is the category of a region without one is that."""
+    """What a file says of one region; a label that is the category of a region without one is that.
+
+    `attributes` are what was said of it beside text and kind, by name.
+    """
 
     box_px: Box
     text: str | None
     label: str | None
     confidence: float | None
     words: list[tuple[str, Box]] = field(default_factory=list)
+    attributes: dict[str, str] = field(default_factory=dict)
 
 
 @dataclass
@@ -49,7 +53,9 @@ def coco_pages(path: Path) -> list[ReadPage]:
             x, y, width, height = one["bbox"]
             (kind,) = coco.loadCats([one["category_id"]])
             box = (x, y, x + width, y + height)
-            page.regions.append(ReadRegion(box, one["attributes"].get("text"), kind["name"], one.get("score")))
+            said = {name: text for name, text in one["attributes"].items() if name not in ("kind", "text")}
+            region = ReadRegion(box, one["attributes"].get("text"), kind["name"], one.get("score"), attributes=said)
+            page.regions.append(region)
         pages.append(page)
     return pages
 
@@ -75,7 +81,11 @@ def _task_page(task: dict[str, Any], known: set[str | None], controls: dict[Any,
             assert label in known
             found[one["id"]] = ReadRegion(_from_percent(value, page.size_px), None, label, one.get("score"))
         else:
-            (found[one["id"]].text,) = value["text"]
+            (text,) = value["text"]
+            if one["from_name"] == "transcription":
+                found[one["id"]].text = text
+            else:
+                found[one["id"]].attributes[one["from_name"].removeprefix("attribute ")] = text
             assert _from_percent(value, page.size_px) == found[one["id"]].box_px
     page.regions = list(found.values())
     return page

@@ -2,7 +2,8 @@
 
 One image per row (a picture asked about twice stands there twice), with id row number + 1, and one annotation per region,
 in order, from 1. A region's category is its label, or else its kind; its supercategory is the kind. Text, kind and
-confidence stand in the annotation (`attributes`, `score`), as annotation tools expect them.
+confidence stand in the annotation (`attributes`, `score`), as annotation tools expect them; so does what was said of a
+box in answer to `label.attributes`, under the attribute's name, where there is an answer.
 """
 
 import shutil
@@ -13,6 +14,7 @@ from typing import Any
 
 from ray_pipeline.delivery.exported_row import ExportedRow, Origin, Written, category
 from ray_pipeline.delivery.formats.json_text import json_text, plain
+from schemas.labelling import ATTRIBUTE
 from schemas.picture import Box
 from schemas.result import Region
 
@@ -20,24 +22,24 @@ from schemas.result import Region
 def write_coco(path: Path, rows: Iterable[ExportedRow], origin: Origin) -> Written:
     """Write the file. Of all rows, only the names of the categories are kept in memory."""
     known: dict[str, dict[str, Any]] = {}
-    count = regions = 0
+    count = regions = attributes = 0
     info = {"description": f"regions found by {origin.model}", "version": origin.version}
     with path.open("w", encoding="utf-8", newline="\n") as file, _spool(path) as annotations:
         file.write(f'{{"info":{json_text(info)},"licenses":[],"images":[\n')
         for row in rows:
             file.write(",\n" * (count > 0) + json_text(_image(row)))
-            count += 1
-            for region in row.regions:
+            count, attributes = count + 1, attributes + row.answered
+            for place, region in enumerate(row.regions):
                 name = category(region)
                 known.setdefault(name, {"id": len(known) + 1, "name": name, "supercategory": region.kind})
-                one = _annotation(regions + 1, row.number + 1, known[name]["id"], region)
+                one = _annotation(regions + 1, row.number + 1, known[name]["id"], region, row.attributes.get(place, ()))
                 annotations.write(",\n" * (regions > 0) + json_text(one))
                 regions += 1
         file.write('\n],"annotations":[\n')
         annotations.seek(0)
         shutil.copyfileobj(annotations, file)
         file.write(f'\n],"categories":{json_text(list(known.values()))}}}\n')
-    return Written(count, regions)
+    return Written(count, regions, attributes)
 
 
 def _spool(path: Path) -> Any:
@@ -52,13 +54,15 @@ def _image(row: ExportedRow) -> dict[str, Any]:
     return image | {"attributes": {name: value for name, value in said.items() if value is not None}}
 
 
-def _annotation(number: int, image: int, kind: int, region: Region) -> dict[str, Any]:
+def _annotation(number: int, image: int, kind: int, region: Region, attributes: Iterable[Region]) -> dict[str, Any]:
     x, y, width, height = _xywh(region.box_px)
     annotation = {"id": number, "image_id": image, "category_id": kind, "bbox": [x, y, width, height]}
     annotation |= {"area": round(width * height, 3), "iscrowd": 0, "segmentation": []}
     if region.confidence is not None:
         annotation["score"] = plain(region.confidence, single=True)
-    return annotation | {"attributes": {"kind": region.kind} | ({} if region.text is None else {"text": region.text})}
+    own = {"kind": region.kind} | ({} if region.text is None else {"text": region.text})
+    answered = {one.label or ATTRIBUTE: one.text for one in attributes if one.text is not None}
+    return annotation | {"attributes": own | {name: text for name, text in answered.items() if name not in own}}
 
 
 def _xywh(box_px: Box) -> tuple[float, float, float, float]:

@@ -31,14 +31,14 @@ def write_csv(path: Path, rows: Iterable[ExportedRow], origin: Origin) -> Writte
     twice = sorted({name for name in names if names.count(name) > 1})
     if twice:
         raise ValueError(f"columns {twice} would stand twice in the table; expected other names of pass-through columns")
-    count = regions = 0
+    count = regions = attributes = 0
     with path.open("w", encoding="utf-8", newline="") as file:
         table = csv.writer(file, lineterminator="\r\n")
         table.writerow([_safe(name) for name in names])
         for row in rows:
             table.writerow([cell for name in origin.columns for cell in _cells(name, row.columns[name])])
-            count, regions = count + 1, regions + len(row.regions)
-    return Written(count, regions)
+            count, regions, attributes = count + 1, regions + len(row.regions), attributes + row.answered
+    return Written(count, regions, attributes)
 
 
 def _flat_names(name: str) -> list[str]:

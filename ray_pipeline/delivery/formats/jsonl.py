@@ -12,9 +12,9 @@ _OURS = frozenset(RESULT_COLUMNS.names)
 
 def write_jsonl(path: Path, rows: Iterable[ExportedRow], origin: Origin) -> Written:
     """Write the file. Counted regions are the boxes of `regions` and the `box` of the answer."""
-    count = regions = 0
+    count = regions = attributes = 0
     with path.open("w", encoding="utf-8", newline="\n") as file:
         for row in rows:
             file.write(json_text({name: plain(value, name in _OURS) for name, value in row.columns.items()}) + "\n")
-            count, regions = count + 1, regions + len(row.regions)
-    return Written(count, regions)
+            count, regions, attributes = count + 1, regions + len(row.regions), attributes + row.answered
+    return Written(count, regions, attributes)

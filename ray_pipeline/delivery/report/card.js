@@ -89,14 +89,19 @@ const candidatesOf = (row) => {
   return unfolding(row, "candidates", row.candidates.length === 1 ? "1 candidate" : `${row.candidates.length} candidates`, make("div", { class: "wide" }, table));
 };
 
+const line = (key, kind, said, sure) => {
+  const unsure = sure !== null && sure < UNSURE;
+  return make("li", { "data-key": key, tabindex: 0, class: unsure ? `${kind} unsure` : kind },
+    make("span", { class: "said" }, said), make("small", {}, sure === null ? "" : `${unsure ? "? " : ""}${percent(sure)}`));
+};
+
+// What was said of a region stands below it, and shows the region's box.
 const regionsOf = (row) => {
   if (row.regions.length === 0) return null;
-  const lines = row.regions.map((one, place) => {
-    const said = one.label ? `${one.label}: ${one.text ?? ""}` : one.text ?? one.kind;
-    const unsure = one.sure !== null && one.sure < UNSURE;
-    return make("li", { "data-key": `region-${place}`, tabindex: 0, class: unsure ? "unsure" : null },
-      make("span", { class: "said" }, said), make("small", {}, one.sure === null ? "" : `${unsure ? "? " : ""}${percent(one.sure)}`));
-  });
+  const lines = row.regions.flatMap((one, place) => [
+    line(`region-${place}`, "region", one.label ? `${one.label}: ${one.text ?? ""}` : one.text ?? one.kind, one.sure),
+    ...one.attributes.map((own) => line(`region-${place}`, "attribute", `${own.name}: ${own.text ?? "no answer"}`, own.sure)),
+  ]);
   return make("ol", { class: "lines", "aria-label": "lines and regions" }, lines);
 };
 

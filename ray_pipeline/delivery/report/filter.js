@@ -3,7 +3,8 @@ const normal = (text) => text.normalize("NFKC").toLocaleLowerCase();
 
 const haystack = (row) => normal([
   row.id, row.question, row.answer, row.before, row.error, row.reason, ...row.truth,
-  ...row.regions.map((one) => `${one.label ?? ""} ${one.text ?? ""}`), ...row.candidates.map((one) => one.text),
+  ...row.regions.map((one) => `${one.label ?? ""} ${one.text ?? ""}`),
+  ...row.regions.flatMap((one) => one.attributes.map((own) => `${own.name} ${own.text ?? ""}`)), ...row.candidates.map((one) => one.text),
 ].filter((text) => text !== null).join("\n"));
 
 // A row without a confidence is neither sure nor unsure: it is left out as soon as a range is asked for.

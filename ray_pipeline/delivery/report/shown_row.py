@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from math import isfinite
 from typing import Any
 
+from ray_pipeline.delivery.exported_row import with_attributes
 from ray_pipeline.delivery.report.images import Images
 from schemas.status import Status
 from schemas.truth import Truth
@@ -46,7 +47,7 @@ def record(row: ShownRow, images: Mapping[str, Any]) -> dict[str, Any]:
         "method": refinement["method"] or "", "used": bool(refinement["used"]), "reason": refinement["reason"] or "",
         "crops": [boxes.of(crop) for crop in refinement["crops"] or []],
         "candidates": [_candidate(one, boxes) for one in columns["candidates"] or []],
-        "regions": [_region(one, boxes) for one in columns["regions"] or []],
+        "regions": [_region(*one, boxes) for one in with_attributes(columns["regions"] or [])],
         "truth": list(row.truth.references) if row.truth else [], "truth_boxes": _true_boxes(row.truth, boxes),
         "right": row.right, "scores": {name: _short(value) for name, value in row.scores.items()},
         "images": images, "lacking": row.lacking, "failed": columns["status"] != Status.OK,
@@ -83,9 +84,10 @@ def _candidate(one: Mapping[str, Any], boxes: _Fractions) -> dict[str, Any]:
     return said | {name: _short(value) for name, value in numbers.items()}
 
 
-def _region(one: Mapping[str, Any], boxes: _Fractions) -> dict[str, Any]:
+def _region(one: Mapping[str, Any], attributes: Sequence[Mapping[str, Any]], boxes: _Fractions) -> dict[str, Any]:
     said = {"text": one["text"], "label": one["label"], "kind": one["kind"]}
-    return said | {"box": boxes.of(one["box"]), "sure": _short(one["confidence"])}
+    of_it = [{"name": own["label"], "text": own["text"], "sure": _short(own["confidence"])} for own in attributes]
+    return said | {"box": boxes.of(one["box"]), "sure": _short(one["confidence"]), "attributes": of_it}
 
 
 def _true_boxes(truth: Truth | None, boxes: _Fractions) -> list[dict[str, Any]]:

@@ -1,6 +1,7 @@
 """What hostile bytes come to: one status each, and the next file is decoded as if nothing had been."""
 
 import hashlib
+import mmap
 import os
 import random
 import signal
@@ -16,6 +17,7 @@ from PIL import Image
 
 from ray_pipeline.intake import decode
 from ray_pipeline.intake.decode import Decoder, DecoderUnavailable
+from ray_pipeline.intake.pixels import judged
 from schemas.job import FetchSettings
 from schemas.status import RowFailure, Status
 from tests.ray_pipeline.intake import hostile_images as hostile
@@ -162,6 +164,11 @@ def test_picture_beyond_the_memory_limit() -> None:
         assert outcome(small, GOOD) == ("ok", "30x20")
 
 
+def test_pixel_memory_that_cannot_be_mapped_says_nothing_bad_of_the_file() -> None:
+    with pytest.raises(RowFailure, match=r"decode_too_large: needs more memory than fetch\.decode_memory_bytes"), judged(1):
+        mmap.mmap(-1, 1 << 62)
+
+
 def test_too_little_memory_to_start_is_said_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(decode, "_PAUSE_S", 0.01)
     with pytest.raises(DecoderUnavailable, match="does not start.*too small"):
@@ -183,12 +190,12 @@ def test_a_child_that_is_not_ready_is_the_machine_s_fault(
 ) -> None:
     """Never the file's: it is tried again, and then no file is judged at all."""
     monkeypatch.setattr(decode, "_PAUSE_S", 0.01)
-    sound, waiting = decode._command(pdf=False), list(scripts)
+    sound, waiting = decode._command(FetchSettings()), list(scripts)
     with Decoder(LIMITS) as decoder:
         os.kill(decoder.child_pid or 0, signal.SIGKILL)
         os.waitid(os.P_PID, decoder.child_pid or 0, os.WEXITED | os.WNOWAIT)
 
-        def command(pdf: bool) -> list[str]:
+        def command(settings: FetchSettings) -> list[str]:
             script = waiting.pop(0)
             return sound if script is None else [sys.executable, "-I", "-c", script]
 

@@ -9,6 +9,7 @@ import pytest
 
 from jobs import fovea
 from ray_pipeline.scoring.labels import score_labels
+from schemas.labelling import ATTRIBUTE
 from schemas.picture import Box
 from schemas.result import Region
 from schemas.truth import TrueBox
@@ -46,6 +47,13 @@ def test_pairs(found: list[tuple[str, Box]], true: list[tuple[str, Box]], scores
     names = ("phrase_acc_50", "label_f1", "label_precision", "label_recall")
     assert tuple(row.scores[name].value for name in names) == pytest.approx(scores)
     assert len(row.sureness) == len(found)
+
+
+def test_what_was_said_of_a_box_is_no_box() -> None:
+    own = region("total", A)
+    said = [own, Region(A, "total", "12.50", 0.95, ATTRIBUTE), Region(A, "colour", "red", 0.9, ATTRIBUTE)]
+    plain, described = (score_labels(result_row(Said(regions=tuple(row))), [TrueBox(A, "total")]) for row in ([own], said))
+    assert described == plain and plain.scores["label_precision"].value == 1
 
 
 def test_a_failed_row_has_missed_everything() -> None:

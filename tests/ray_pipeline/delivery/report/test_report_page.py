@@ -195,6 +195,7 @@ def test_rows_are_data_in_fractions_of_the_picture() -> None:
     full, failed = Elements(report_page(Report("t", [FULL, FAILED]))).data[0]
     assert full["box"] == [0.25, 0.25, 0.5, 0.5] and full["crops"] == [[0.1, 0.2, 0.5, 0.75]]
     assert full["regions"][0]["box"] == [0, 0, 0.1, 0.1] and full["truth_boxes"][0]["box"] == [0.25, 0.25, 0.5, 0.55]
+    assert [one["attributes"] for one in full["regions"]] == [[{"name": "row-1", "text": "row-1", "sure": 0.25}]]
     assert (full["sure"], full["before_sure"], full["box_sure"]) == (0.875, 0.25, 0.5)
     assert full["candidates"][0] == {
         "text": "row-1", "box": [0.25, 0.25, 0.5, 0.5], "chosen": True, "logprob": -1.5, "entropy": 0.75, "iou": 0.5,
