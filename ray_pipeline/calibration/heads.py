@@ -89,21 +89,30 @@ def found_heads(
 ) -> HeadProfile:
     """The profile whose number of heads selects best among the queries `choosing`, with its joint score.
 
+    Where no head's entropy tells good boxes from bad ones, heads whose attention lies in the good ones do alone.
+
     Raises:
-        ValueError: no head passes the rules, or no query tells right from wrong.
+        ValueError: no head passes the rules either way, or no query tells right from wrong.
     """
     readings = [one.reading for one in queries]
     best: tuple[float, HeadProfile] | None = None
     for count in HEADS_PER_COORDINATE:
         profile = discover(readings, layers, weights_L, about, HeadRules(per_coordinate=count), layers)
         if not profile.heads:
-            raise ValueError(f"no head tells good boxes from bad ones by the rules, of {len(readings)} questions")
+            return _pointing_only(profile, queries, layers)
         reached = fmean(selected_iou(one.reading, profile, layers) for one in choosing or queries)
         if best is None or reached > best[0] + 1e-3:  # fewer where it makes no difference
             best = reached, profile
     if best is None:
         raise ValueError("0 settings tried, expected at least one")
     return with_joint_score(best[1], [one.boxes for one in queries], layers)
+
+
+def _pointing_only(profile: HeadProfile, queries: Sequence[Learned], layers: Sequence[int]) -> HeadProfile:
+    found = with_joint_score(profile, [one.boxes for one in queries], layers)
+    if not found.pointing or found.pointing[0].auroc < HeadRules().least_auroc:
+        raise ValueError(f"no head tells good boxes from bad ones by the rules, of {len(queries)} questions")
+    return found
 
 
 def no_heads(about: Origin, layers: Sequence[int]) -> HeadProfile:

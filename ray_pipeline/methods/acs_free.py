@@ -70,11 +70,16 @@ def usable_aggregate(asked: Aggregate | None, candidates: int, profile: HeadProf
     Profiled heads carry statistics; ranks of too few candidates give way to `mean`.
 
     Raises:
-        ValueError: `joint` was asked for and the profile has no weights or no pointing heads.
+        ValueError: `joint` was asked for and the profile has no weights or no pointing heads; or it has nothing else and
+            another one was asked for.
     """
     weighed = profile.joint is not None and bool(profile.pointing)
     if asked == "joint" and not weighed:
         raise ValueError("acs_free by joint needs a profile with weights and pointing heads; calibrate this model first")
+    if not profile.heads and not (weighed and asked in (None, "joint")):
+        raise ValueError(
+            f"acs_free by {asked} needs heads whose entropy tells boxes apart, and this model has none; expected joint"
+        )
     if asked == "rank" and candidates < FEWEST_RANKED:
         return "mean"
     return asked or ("joint" if weighed else "zscore")

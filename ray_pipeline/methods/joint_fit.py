@@ -22,16 +22,16 @@ PER_LAYER = 2  # pointing heads of one coordinate: heads of one layer see nearly
 def with_joint_score(profile: HeadProfile, queries: Sequence[BoxQuery], layers: Sequence[int], pointing: int = 4) -> HeadProfile:
     """The profile with so many pointing heads and the weights under which its joint score chooses best.
 
-    `layers` are the real indices behind the queries' L.
+    `layers` are the real indices behind the queries' L. Where the profile has no heads, entropy counts for nothing.
 
     Raises:
-        ValueError: a profile without heads, or no query with right and wrong candidates.
+        ValueError: no query with right and wrong candidates.
     """
-    if not profile.heads:
-        raise ValueError(f"the profile of {profile.model} has no heads, expected some to score by")
     found = pointing_heads(queries, layers, pointing)
     costs = [_costs(query, profile.heads, found, layers) for query in queries]
     weights = fitted(costs, [query.iou_K for query in queries])
+    if not profile.heads:
+        weights[0] = 0.0  # all alike in it, it could have any
     names = ("entropy", "surprise", "likelihood", "agreement")
     joint = JointScore.model_validate(dict(zip(names, (round(value, 4) for value in weights.tolist()), strict=True)))
     return profile.model_copy(update={"pointing": found, "joint": joint})
@@ -87,7 +87,7 @@ def _costs(query: BoxQuery, heads: Sequence[ProfiledHead], pointing: Sequence[Pr
     points = [_place(head, maps_KNF.shape[1], layers) for head in pointing]
     return torch.stack(
         [
-            coordinate_means((entropy_KP - mu) / sigma, heads),
+            coordinate_means((entropy_KP - mu) / sigma, heads) if heads else torch.zeros(len(maps_KNF)).double(),
             coordinate_means(-maps_KNF[:, points, MAP_FEATURES.index("log_inside")], pointing),
             -known_KF[:, POOL_FEATURES.index("logprob")],
             -known_KF[:, POOL_FEATURES.index("agreement")],

@@ -40,16 +40,16 @@ class ProfiledMaps:
 
 
 def profiled_maps(pool: Pool, heads: Sequence[ProfiledHead] = ()) -> ProfiledMaps:
-    """Of some heads, the profile's own unless told: candidates with NaN in their attention are not ranked; a head that is
-    invalid for one of the others is so for all.
+    """Of some heads, the profile's own unless told, its pointing ones where it has no others.
 
+    Candidates with NaN in their attention are not ranked; a head that is invalid for one of the others is so for all.
     Nothing can be ranked where fewer than two candidates of several are readable, or a coordinate loses all its heads.
 
     Raises:
         ValueError: no profile with heads, or one that does not fit the attention read.
     """
     profile = profiled_heads(pool)
-    asked = tuple(heads) or profile.heads
+    asked = tuple(heads) or profile.heads or profile.pointing
     kept_T = kept_tokens(pool.footprints, profile.tokens)
     ranked = [candidate for candidate in pool.candidates if candidate.readable]
     ranked_K = torch.tensor([candidate.readable for candidate in pool.candidates])
@@ -74,7 +74,7 @@ def profiled_heads(pool: Pool) -> HeadProfile:
     Raises:
         ValueError: there is none, or none with heads.
     """
-    if pool.profile is None or not pool.profile.heads:
+    if pool.profile is None or not (pool.profile.heads or pool.profile.pointing):
         found = "there is no profile" if pool.profile is None else f"the profile of {pool.profile.model} names none"
         raise ValueError(f"{pool.settings.method} needs profiled heads, but {found}; calibrate this model first")
     return pool.profile

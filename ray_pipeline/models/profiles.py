@@ -145,7 +145,7 @@ def find_profile(folder: Path, select: SelectSettings) -> HeadProfile | None:
         return None
     profile, place = _heads(folder, select)
     _refuse_other_weights(place, profile.model, weights_digest(folder))
-    if select.method in READS_HEADS and not profile.heads:
+    if select.method in READS_HEADS and not (profile.heads or profile.pointing):
         raise ModelRefused(f"select.method {select.method!r} with {place}, which names no heads; expected some")
     if select.method == "acs_learned" and _regressor(folder, select) is None:
         raise ModelRefused(f"select.method 'acs_learned' without a regressor: no {REGRESSOR} beside {place}")

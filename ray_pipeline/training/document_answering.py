@@ -34,7 +34,7 @@ POOL = 24  # pages drawn and sorted by length before they are cut into batches
 class AnsweringRecipe:
     """What one run of training does. `minutes` are wall-clock, of this run and those before it."""
 
-    minutes: float = 60.0
+    minutes: float = 140.0
     peak_rate: float = 1e-3
     warmup_steps: int = 150
     decay_share: float = 0.5

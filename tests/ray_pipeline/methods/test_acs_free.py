@@ -224,6 +224,16 @@ def test_the_four_costs_add_up() -> None:
     assert contest(joint(surprise=1.0, likelihood=1.0), (-3.8, -1.0)).index == 1
 
 
+def test_pointing_heads_do_where_no_entropy_tells() -> None:
+    alone = joint(surprise=1.0).model_copy(update={"heads": ()})
+    choice = contest(alone)
+    assert choice.index == 0 and choice.reason == "lowest score on 1 heads, joined by joint"
+    with pytest.raises(ValueError, match="acs_free by zscore needs heads whose entropy tells boxes apart"):
+        usable_aggregate("zscore", 9, alone)
+    with pytest.raises(ValueError, match="acs_free by None needs heads"):
+        usable_aggregate(None, 9, alone.model_copy(update={"joint": None}))
+
+
 def test_a_likelihood_nobody_tells_is_left_out() -> None:
     assert contest(joint(surprise=1.0, likelihood=1.0), (-math.inf, -math.inf)).index == 0
     assert contest(joint(entropy=1.0, likelihood=1.0), (-1.0, -math.inf)).index == 1

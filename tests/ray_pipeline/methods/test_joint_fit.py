@@ -43,5 +43,9 @@ def test_a_joint_score_is_fitted_behind_the_profiles_heads() -> None:
     joined = with_joint_score(known, box_queries(), LAYERS, pointing=1)
     assert joined.joint is not None and (joined.pointing[0].layer, joined.pointing[0].head) == (6, 1)
     assert joined.joint.surprise > 0.2 and joined.heads == known.heads and joined.head_layers == (3, 6)
-    with pytest.raises(ValueError, match="has no heads"):
-        with_joint_score(profile([]), box_queries(), LAYERS)
+
+
+def test_without_heads_entropy_counts_for_nothing() -> None:
+    joined = with_joint_score(profile([]), box_queries(), LAYERS, pointing=1)
+    assert joined.joint is not None and joined.joint.entropy == 0.0 and joined.joint.surprise > 0.2
+    assert joined.heads == () and joined.head_layers == (6,)
