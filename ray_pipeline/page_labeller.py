@@ -21,6 +21,7 @@ from schemas.result import CandidateRecord, Perception, Refinement, Region
 from schemas.status import RowFailure, Status
 
 KIND = "label"
+LEAST_ALIKE = 0.65  # of a phrase's characters that are read where it is located, if it can be nothing but print
 MOST = 10_000  # members of one list of a result row; what a thousand phrases may exceed is cut off there
 
 
@@ -105,7 +106,7 @@ def _locate(
         found.candidates += [replace(record, text=phrase) for record in said.candidates]
         found.crops_px += said.refinement.crops_px
         found.zoomed = found.zoomed or said.refinement.used
-        if said.box_px is not None and _sure(said.box_confidence, plan):
+        if said.box_px is not None and _sure(said.box_confidence, plan) and _could_be(phrase, said.box_px, lines, plan):
             text = " ".join(line.text for line in lines if _inside(line.box_px, said.box_px)) or None
             found.regions[phrase] = (Region(said.box_px, phrase, text, said.box_confidence, KIND),)
             found.located += 1
@@ -140,6 +141,14 @@ def _pointed(tokens: VisualTokens, question: str, plan: Plan) -> Generator[Reque
 
 def _sure(confidence: float | None, plan: Plan) -> bool:
     return confidence is not None and confidence >= plan.label.least_confidence
+
+
+def _could_be(phrase: str, box_px: Box, lines: Sequence[ReadText], plan: Plan) -> bool:
+    """Whether the phrase may stand there: a model that knows print alone points somewhere whatever it is asked for."""
+    if not (plan.defaults.print_only and plan.ways.read):
+        return True
+    there = [line for line in lines if _inside(line.box_px, box_px) or _inside(box_px, line.box_px)]
+    return bool(PageText(there).places(phrase, LEAST_ALIKE))
 
 
 def _inside(line_px: Box, box_px: Box) -> bool:

@@ -246,7 +246,8 @@ class FamilyDefaults:
     `base_window_share` of the picture's geometric-mean side, or `base_window_px` as published. From a first answer of
     confidence `gate` on, zooming is not worth it. `look` names how the family is first shown a picture. `reading_px`: side
     of the largest region, in pixels of the picture, that is read as one view; None where that is `input_px`. `locate` is
-    how the family is asked, with its plain template, where a thing is; `{question}` stands for the thing.
+    how the family is asked, with its plain template, where a thing is; `{question}` stands for the thing. `print_only`: it
+    can point at print alone, so that what is not printed is not there.
     """
 
     input_px: int
@@ -257,6 +258,7 @@ class FamilyDefaults:
     look: Literal["multicrop", "whole"] = "multicrop"
     reading_px: int | None = None
     locate: str = "{question}"
+    print_only: bool = False
 
 
 @dataclass(frozen=True)

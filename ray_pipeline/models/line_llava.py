@@ -111,7 +111,7 @@ class LineLlava(DecoderFamily):
         focus = self.model.config.focus
         return FamilyDefaults(
             self.view_px, focus.get("layer"), None, focus.get("base_window_share"), focus.get("gate", 1.0),
-            look="whole", reading_px=READING_PX, locate=LOCATE,
+            look="whole", reading_px=READING_PX, locate=LOCATE, print_only=True,
         )  # fmt: skip
 
     def read_lines(self, requests: Sequence[ReadLines]) -> list[TextLines]:

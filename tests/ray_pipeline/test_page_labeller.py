@@ -146,6 +146,24 @@ def test_what_is_not_read_is_located() -> None:
     assert len(said(["invoice"], BOTH, model).regions) == 1 and model.looks == 0, "nothing left to ask for"
 
 
+@pytest.mark.parametrize(
+    ("print_only", "phrase", "there"),
+    [(False, "sael of gold", True), (True, "sael of gold", False), (True, "tatal duo", True), (True, "Invoice 9711", False)],
+)
+def test_what_can_only_be_print_must_look_like_it(print_only: bool, phrase: str, there: bool) -> None:
+    """The model points at the last line; two thirds of the phrase must be read there, and no other number."""
+    last = "Invoice 4711" if phrase[-1].isdigit() else "total due"
+    shown = drawn(280, 140, [(10, 10, "Coffee"), (120, 102, last)])
+    for top, bottom in ((96, 100), (120, 124)):  # what it points at, around the line
+        shown.pixels_YX3[top:bottom, 120:200] = 255, 0, 255
+    known = Plan(
+        ViewSettings(), RefineSettings(method="none"), PromptSettings(), replace(DEFAULTS, print_only=print_only),
+        label=LabelSettings(), ways=BOTH,
+    )  # fmt: skip
+    seen = converse(Both(), {0: label_picture(shown, [phrase], known)})[0]
+    assert isinstance(seen, Seen) and bool(seen.perception.regions) is there
+
+
 def test_slices_of_a_page_are_no_boxes_where_the_model_can_point() -> None:
     model = Both(placed=False)
     found = said(["seal", "invoice", "a unicorn"], BOTH, model)

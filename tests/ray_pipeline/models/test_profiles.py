@@ -141,17 +141,20 @@ def test_who_reads_beside_a_model_is_a_part_of_it_where_it_sees_what_was_read(tm
         find_profile(tmp_path, select)
 
 
-def test_the_shipped_profile_fits_the_shipped_weights() -> None:
-    select = SelectSettings(method="acs_learned")
-    profile = find_profile(model_folder("embedded"), select)
-    regressor = AirB.from_bytes(regressor_bytes(EMBEDDED, select) or b"")
+@pytest.mark.parametrize("name", ["embedded", "documents"])
+def test_the_shipped_profile_fits_the_shipped_weights(name: str) -> None:
+    select, folder = SelectSettings(method="acs_learned"), model_folder(name)
+    profile = find_profile(folder, select)
+    regressor = AirB.from_bytes(regressor_bytes(folder, select) or b"")
     assert profile is not None
-    assert profile.model == weights_digest(EMBEDDED)
+    assert profile.model == weights_digest(folder)
     assert regressor.layers == profile.regressor_layers
     assert (regressor.heads, regressor.tokens) == (6, profile.tokens)
-    assert profile.heads
-    assert all(head.layer < 4 and head.head < 6 and head.auroc >= 0.58 for head in profile.heads)
+    told = (*profile.heads, *profile.pointing)
+    assert profile.pointing and all(head.layer < 4 and head.head < 6 and head.auroc >= 0.58 for head in told)
+    assert bool(profile.heads) is (profile.joint is not None and profile.joint.entropy > 0)
     assert "x0" not in {head.coordinate for head in profile.heads}, "its row is the same for all candidates of a question"
+    assert find_profile(folder, SelectSettings(method="acs_free")) == profile
 
 
 def test_files_beside_the_weights_are_not_loaded_as_weights(tmp_path: Path) -> None:
