@@ -4,6 +4,7 @@ tiles    the page as the family reads it best; a tile whose reading ran out of r
 merge    what several tiles have read becomes one list of lines
 reread   the least sure lines, cut out and enlarged, once more; the surer reading stands
 order    columns and rows, as people read them
+turn     a page read with doubt is tried in all four quarter turns, and read once more where another one is clearly surer
 """
 
 import math
@@ -12,6 +13,7 @@ from dataclasses import dataclass, replace
 
 from ray_pipeline.methods.focus import expect
 from ray_pipeline.methods.line_merge import ReadTile, merge_lines
+from ray_pipeline.methods.page_turns import DOUBT, TURNS, as_it_lies, best_turn, centre, sureness, turned
 from ray_pipeline.methods.reading_order import levelled, page_text, reading_order
 from ray_pipeline.methods.reading_tiles import quarters, reading_tiles
 from ray_pipeline.methods.repetition import within_reason, without_loops
@@ -28,30 +30,84 @@ KEPT_LENGTH = 0.5  # a second reading with fewer characters than this share of t
 
 @dataclass
 class _Spent:
-    """What a page has cost so far."""
+    """What a page has cost so far, and whether all of its boxes are the family's own."""
 
     views: int = 0
     visual_tokens: int = 0
+    own: bool = True
+
+    def add(self, reply: TextLines) -> None:
+        self.views, self.visual_tokens = self.views + 1, self.visual_tokens + reply.tokens
+        self.own = self.own and reply.placed == "own"
 
 
 def read_page(picture: Picture, plan: Plan) -> Conversation:
     """All text of a page: its lines with boxes and confidences, and the page's text in reading order.
 
-    A page without text is one whose text is empty: nothing has failed.
+    A page without text is one whose text is empty: nothing has failed. Boxes are in the frame of the picture, however the
+    page lies in it.
     """
-    settings, spent = plan.reading, _Spent()
+    spent = _Spent()
+    first = yield from _as_it_lies(picture, plan, spent)
+    stands = first
+    if plan.reading.orientation == "auto" and spent.own and _sure(first) < DOUBT:
+        turn = yield from _best_turn(picture, plan, spent)
+        if turn:
+            second = yield from _as_it_lies(turned(picture, turn), plan, spent)
+            stands = _turned_back(second, turn, picture) if _sure(second) > _sure(first) else first
+    return Seen(replace(stands, views=spent.views, visual_tokens=spent.visual_tokens), None)
+
+
+def _as_it_lies(picture: Picture, plan: Plan, spent: _Spent) -> Generator[Request, Reply, Perception]:
+    """The page read as its pixels are; costs are those spent so far."""
+    settings = plan.reading
     tiles: list[ReadTile] = []
     for box in _regions(picture, plan):
         tiles += yield from _read(picture, box, settings, spent)
     merged = merge_lines(tiles, picture.width, picture.height, settings.merge_iou, settings.text_agreement)
     first = _on_the_page(merged, picture)
     read, refinement = yield from _reread(picture, first, settings, spent)
-    return Seen(_perception(_page(first, settings), _page(read, settings), refinement, spent), None)
+    return _perception(_page(first, settings), _page(read, settings), refinement, spent)
+
+
+def _sure(said: Perception) -> float:
+    """A page's confidence; 0 where nothing was read."""
+    return said.answer_confidence or 0.0
+
+
+def _best_turn(picture: Picture, plan: Plan, spent: _Spent) -> Generator[Request, Reply, int]:
+    """The quarter turn in which the middle of the page is read best; 0 where none is clearly ahead."""
+    middle, scores = centre(picture.width, picture.height, _side_px(plan)), list[float]()
+    for turn in TURNS:
+        shown = turned(picture, turn, middle)
+        whole = 0.0, 0.0, float(shown.width), float(shown.height)
+        reply = expect(TextLines, (yield ReadLines(shown, whole, max_new_tokens=plan.reading.max_new_tokens)))
+        spent.add(reply)
+        scores.append(sureness(_cleaned(reply.lines)))
+    return best_turn(scores)
+
+
+def _turned_back(said: Perception, turn: int, picture: Picture) -> Perception:
+    """What was said of the page so turned, with boxes in the frame of the picture."""
+
+    def back(box_px: Box) -> Box:
+        return clip_box(as_it_lies(box_px, turn, picture.width, picture.height), picture)
+
+    crops_px = tuple(back(box) for box in said.refinement.crops_px)
+    reason = f"{said.refinement.reason}; the page lies turned by {90 * turn} degrees clockwise"
+    refinement = replace(said.refinement, crops_px=crops_px, reason=reason)
+    regions = tuple(replace(region, box_px=back(region.box_px)) for region in said.regions)
+    return replace(said, refinement=refinement, regions=regions)
+
+
+def _side_px(plan: Plan) -> float:
+    """Side of the largest region that is read as one view."""
+    return plan.defaults.reading_px or plan.defaults.input_px
 
 
 def _regions(picture: Picture, plan: Plan) -> tuple[Box, ...]:
     """The tiles of all scales, each once."""
-    settings, side_px = plan.reading, plan.defaults.reading_px or plan.defaults.input_px
+    settings, side_px = plan.reading, _side_px(plan)
     cuts = [
         reading_tiles(picture.width, picture.height, max(1.0, side_px / scale), settings.overlap, settings.max_tiles)
         for scale in settings.scales
@@ -64,7 +120,7 @@ def _read(
 ) -> Generator[Request, Reply, list[ReadTile]]:
     """A region's lines; in quarters, where its text did not fit into one answer or the model was caught in a loop."""
     reply = expect(TextLines, (yield ReadLines(picture, box_px, max_new_tokens=settings.max_new_tokens)))
-    spent.views, spent.visual_tokens = spent.views + 1, spent.visual_tokens + reply.tokens
+    spent.add(reply)
     guarded = without_loops(_cleaned(reply.lines), reply.placed == "own")
     if not again or (reply.finished and not guarded.looped):
         return [ReadTile(box_px, guarded.lines, reply.placed == "own")]
@@ -88,7 +144,7 @@ def _reread(
     for k in unsure[: settings.max_rereads]:
         crop = _around(read[k].box_px, picture)
         reply = expect(TextLines, (yield ReadLines(picture, crop, True, settings.max_new_tokens)))
-        spent.views, spent.visual_tokens = spent.views + 1, spent.visual_tokens + reply.tokens
+        spent.add(reply)
         crops.append(crop)
         second = _as_one(reply, read[k])
         if second is not None and _better(second, read[k]):

@@ -46,3 +46,8 @@ class ReadingSettings(Settings):
     columns: bool = Field(
         True, description="read columns of text one after the other; false reads straight across, for tables and receipts alone"
     )
+    orientation: Literal["auto", "as_is"] = Field(
+        "auto",
+        description="auto tries pages that are read with doubt in all four quarter turns, where the model places lines itself, "
+        "and reads them in the one that is clearly surer; as_is reads every page as its picture lies",
+    )

@@ -1,6 +1,7 @@
 """Whole pages through the conversation: tiles, merging, reading again, order; and pages with nothing on them."""
 
 import math
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -8,6 +9,7 @@ import pytest
 
 from ray_pipeline.batching import converse
 from ray_pipeline.delivery.rows import PictureFacts, ok_row
+from ray_pipeline.methods.page_turns import as_it_lies, turned
 from ray_pipeline.models.contract import ReadLines, TextLine, TextLines
 from ray_pipeline.page_reader import read_page
 from ray_pipeline.perceiver import Plan, Seen
@@ -18,7 +20,7 @@ from schemas.picture import Picture
 from schemas.reading import ReadingSettings
 from schemas.result import Perception
 from schemas.status import RowFailure, Status
-from tests.stand_ins.reading_model import SURE, UNSURE, WELL_READ, ReadingModel, drawn
+from tests.stand_ins.reading_model import READING_PX, SURE, UNSURE, WELL_READ, ReadingModel, drawn
 
 LEFT = ["it was a night of rain", "and wind and nobody", "came to the old house"]
 RIGHT = ["until the clock had", "struck twelve times", "and one light went on"]
@@ -85,10 +87,10 @@ def test_faint_lines_are_read_again_and_the_surer_reading_stands() -> None:
 def test_reading_again_has_its_bounds() -> None:
     lines = [(10, 10 + 20 * k, f"faint {k}") for k in range(9)]
     picture = drawn(280, 200, lines, faint=range(9))
-    some = said(picture, max_rereads=4)
+    some = said(picture, max_rereads=4, orientation="as_is")
     assert some.refinement.reason == "4 of 9 lines below 0.8 read again, 4 surer" and some.views == 5
     assert ["?" in (region.text or "") for region in some.regions] == [False] * 4 + [True] * 5, "of equals the first ones"
-    none = said(picture, max_rereads=0)
+    none = said(picture, max_rereads=0, orientation="as_is")
     assert none.refinement.method == "none" and none.views == 1 and none.baseline_answer is None
     assert said(picture, max_rereads=0, min_confidence=0.6).regions == ()
     assert len(said(picture, min_confidence=0.6).regions) == 9, "what is unsure is read again before it is dropped"
@@ -180,3 +182,81 @@ def test_pages_side_by_side_are_as_if_alone_and_fail_alone() -> None:
     assert isinstance(failed, RowFailure) and failed.status == Status.MODEL_CRASH
     for k, seen in ended.items():
         assert isinstance(seen, Seen) and seen.perception == said(pictures[k])
+
+
+class Upright(ReadingModel):
+    """Sure of lines that stand upright, whose first cell is even; of lines upside down it is not, on their side it sees none."""
+
+    def _read(self, request: ReadLines) -> TextLines:
+        found = super()._read(request)
+        pixels = request.picture.pixels_YX3
+        lines = [(line, pixels[round(line.box_px[1]), round(line.box_px[0]), 2] % 2) for line in found.lines]
+        return replace(found, lines=tuple(replace(line, logprob=UNSURE) if odd else line for line, odd in lines))
+
+
+class Slices(Upright):
+    """Upright, and without boxes of its own."""
+
+    def _read(self, request: ReadLines) -> TextLines:
+        return replace(super()._read(request), placed="none")
+
+
+TURNABLE = [(20, 20 + 40 * k, text) for k, text in enumerate(["the page lies", "as it was put", "upon the glass"] * 5)]
+EVEN = [(x, y, text + "." * (len(text) % 2)) for x, y, text in TURNABLE]  # whose last cell is odd
+
+
+@pytest.mark.parametrize("turn", [1, 2, 3])
+def test_a_page_that_lies_turned_is_read_as_if_it_stood(turn: int) -> None:
+    upright = drawn(280, 640, EVEN)
+    expected = said(upright, Upright())
+    assert expected.answer.splitlines() == [text for _, _, text in EVEN] and expected.views == 3
+    lies = turned(upright, 4 - turn)
+    model = Upright()
+    page = said(lies, model)
+    assert page.answer == expected.answer and page.answer_confidence == pytest.approx(math.exp(SURE))
+    assert page.refinement.reason == f"no line below 0.8; the page lies turned by {90 * turn} degrees clockwise"
+    for region, before in zip(page.regions, expected.regions, strict=True):
+        assert as_it_lies(before.box_px, turn, lies.width, lies.height) == region.box_px
+        x0, y0, x1, y1 = (round(edge) for edge in region.box_px)
+        assert (lies.pixels_YX3[y0:y1, x0:x1, 2] < 2).all(), "nothing but ink of the line"
+    assert page.views == len(model.requests) >= 3 + 4 + 3 and page.visual_tokens == 4 * page.views
+    row = ok_row(ManifestRow(0, "a", "a.png", None, None), PictureFacts(lies.width, lies.height, "0" * 64), page)
+    assert row["status"] == "ok", row["error"]
+
+
+def test_crops_of_a_turned_page_are_where_they_lie() -> None:
+    upright = drawn(280, 160, [*EVEN[:2], (20, 110, "a line so faint.")], faint=[2])
+    page, stands = said(turned(upright, 1), Upright()), said(upright, Upright())
+    assert page.answer == stands.answer and len(page.refinement.crops_px) == 1
+    assert page.refinement.crops_px == tuple(as_it_lies(box, 3, 160, 280) for box in stands.refinement.crops_px)
+
+
+@pytest.mark.parametrize(
+    ("model", "reading", "page", "views"),
+    [
+        (Upright(), {}, drawn(280, 640, EVEN), 3),
+        (Upright(), {"orientation": "as_is"}, turned(drawn(280, 300, EVEN[:7]), 1), 1),
+        (Slices(), {}, turned(drawn(280, 300, EVEN[:7]), 1), 1),
+        (Upright(), {}, drawn(280, 200, []), 5),
+        (Upright(), {}, turned(drawn(280, 200, [(20, 20, "speck")]), 1), 5),
+    ],
+    ids=["sure", "as it is", "no boxes of its own", "blank", "a speck"],
+)  # fmt: skip
+def test_what_is_not_turned(model: ReadingModel, reading: dict[str, str], page: Picture, views: int) -> None:
+    found = said(page, model, **reading)
+    assert found.views == views and "turned" not in found.refinement.reason
+
+
+class Fickle(Upright):
+    """Reads the middle of a page better on its side, and the page itself worse."""
+
+    def _read(self, request: ReadLines) -> TextLines:
+        alone = request.picture.pixels_YX3.shape[:2] == (READING_PX, 280)
+        line = TextLine((0, 0, 99, 19), "a line of the page", SURE if alone else -0.7 if request.picture.width > 280 else UNSURE)
+        return TextLines((line,), 1, True)
+
+
+def test_a_turned_page_that_is_read_no_better_does_not_stand() -> None:
+    lies = drawn(280, 640, [])
+    found = said(lies, Fickle(), max_rereads=0)
+    assert "turned" not in found.refinement.reason and found.answer_confidence == pytest.approx(math.exp(UNSURE))
