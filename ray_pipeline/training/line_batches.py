@@ -5,7 +5,7 @@ Shapes: B pages, P prefix length (padded at its right), S sequence, R answer row
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -36,6 +36,18 @@ class _Row:
     look: Sequence[int] = ()
     copy: Sequence[int] = ()
     match: Sequence[int] = ()
+
+
+@dataclass(frozen=True)
+class _Packed:
+    """A page's turns one behind the other: tokens with their positions and turns, supervised rows, and (first, length) of each
+    question."""
+
+    ids: list[int] = field(default_factory=list)
+    positions: list[int] = field(default_factory=list)
+    turns: list[int] = field(default_factory=list)
+    rows: list[_Row] = field(default_factory=list)
+    questions: list[tuple[int, int]] = field(default_factory=list)
 
 
 @dataclass(frozen=True)
@@ -81,8 +93,8 @@ class LineBatcher:
         prefixes = [self._prefix(page) for page in pages]
         longest = max(len(ids) for ids, _ in prefixes)
         packed = [self._pack(page.turns, len(own[0]), own[1], page) for page, own in zip(pages, prefixes, strict=True)]
-        questions = tuple((k, first, count) for k, own in enumerate(packed) for first, count in own[4])
-        length, most = max(len(p[0]) for p in packed), max(len(p[3]) for p in packed)
+        questions = tuple((k, first, count) for k, own in enumerate(packed) for first, count in own.questions)
+        length, most = max(len(own.ids) for own in packed), max(len(own.rows) for own in packed)
         count, pad = len(pages), self.vocabulary["<pad>"]
         prefix_ids = torch.full((count, longest), pad)
         turn_ids, positions = torch.full((count, length), pad), torch.zeros(count, longest + length, dtype=torch.long)
@@ -91,13 +103,13 @@ class LineBatcher:
         location = torch.full((count, most), math.nan)
         first, number = torch.zeros(count, most, dtype=torch.bool), torch.full((count, most), -1)
         look, copy, match = (torch.zeros(count, most, longest, dtype=torch.bool) for _ in range(3))
-        for k, ((ids, _), (own_ids, own_positions, own_turn, rows, _)) in enumerate(zip(prefixes, packed, strict=True)):
+        for k, ((ids, _), own) in enumerate(zip(prefixes, packed, strict=True)):
             prefix_ids[k, : len(ids)] = torch.tensor(ids)
-            turn_ids[k, : len(own_ids)] = torch.tensor(own_ids)
+            turn_ids[k, : len(own.ids)] = torch.tensor(own.ids)
             positions[k, : len(ids)] = torch.arange(len(ids))
-            positions[k, longest : longest + len(own_ids)] = torch.tensor(own_positions)
-            turn[k, : len(ids)], turn[k, longest : longest + len(own_ids)] = -1, torch.tensor(own_turn)
-            for r, row in enumerate(rows):
+            positions[k, longest : longest + len(own.ids)] = torch.tensor(own.positions)
+            turn[k, : len(ids)], turn[k, longest : longest + len(own.ids)] = -1, torch.tensor(own.turns)
+            for r, row in enumerate(own.rows):
                 position[k, r], target[k, r], location[k, r] = row.position, row.target, row.location
                 first[k, r], number[k, r] = row.first, row.turn
                 look[k, r, row.look], copy[k, r, row.copy], match[k, r, row.match] = True, True, True
@@ -145,31 +157,24 @@ class LineBatcher:
         unknown = self.vocabulary["<unk>"]
         return [self.vocabulary.get(sign, unknown) for sign in tokens.characters]
 
-    def _pack(
-        self, turns: Sequence[PageTurn], prefix: int, boxes: Boxes, page: AskedPage
-    ) -> tuple[list[int], list[int], list[int], list[_Row], list[tuple[int, int]]]:
-        ids: list[int] = []
-        positions: list[int] = []
-        numbers: list[int] = []
-        rows: list[_Row] = []
-        questions: list[tuple[int, int]] = []
-        start_of_zoom = 1 + len(page.base)
+    def _pack(self, turns: Sequence[PageTurn], prefix: int, boxes: Boxes, page: AskedPage) -> _Packed:
+        packed, start_of_zoom = _Packed(), 1 + len(page.base)
         for number, turn in enumerate(turns):
             asked = self.tokenizer(turn.question + "<answer>", add_special_tokens=False, return_offsets_mapping=True)
             question: list[int] = asked.input_ids
-            rows += _matched(boxes, turn, number, len(ids), asked.offset_mapping, start_of_zoom)
+            packed.rows.extend(_matched(boxes, turn, number, len(packed.ids), asked.offset_mapping, start_of_zoom))
             answer, where = self._answer(turn, page)
-            start = len(ids) + len(question) - 1
+            start = len(packed.ids) + len(question) - 1
             inside = _inside(boxes, turn.places_px, start_of_zoom) if len(turn.places_px) <= PLACES else []
             for step, (token, unit) in enumerate(zip(answer, where, strict=True)):
                 copied = _beside(boxes, turn, step, start_of_zoom)
-                rows.append(_Row(start + step, number, token, unit, step == 0, inside if step == 0 else (), copied))
-            questions.append((len(ids), len(question)))
+                packed.rows.append(_Row(start + step, number, token, unit, step == 0, inside if step == 0 else (), copied))
+            packed.questions.append((len(packed.ids), len(question)))
             tokens = question + answer[:-1]
-            ids += tokens
-            positions += range(prefix, prefix + len(tokens))
-            numbers += [number] * len(tokens)
-        return ids, positions, numbers, rows, questions
+            packed.ids.extend(tokens)
+            packed.positions.extend(range(prefix, prefix + len(tokens)))
+            packed.turns.extend([number] * len(tokens))
+        return packed
 
     def _answer(self, turn: PageTurn, page: AskedPage) -> tuple[list[int], list[float]]:
         ids = [self.vocabulary.get(sign, self.vocabulary["<unk>"]) for sign in turn.answer[:LONGEST_ANSWER]]
