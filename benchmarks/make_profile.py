@@ -20,7 +20,7 @@ import torch
 import transformers
 
 from benchmarks import sought_lines
-from benchmarks.embedded import Bench, Drawn, Pick, Where, best_of_all, draw, picker, where
+from benchmarks.packaged_models import Bench, Drawn, Pick, Where, best_of_all, draw, picker, where
 from ray_pipeline.calibration.heads import Learned, found_heads, learned_from, trained
 from ray_pipeline.geometry import boxes
 from ray_pipeline.methods.head_discovery import HeadRules, Origin, head_auroc, layer_attribution
@@ -75,12 +75,13 @@ def main(argv: list[str] | None = None) -> int:
     regressor, reached = trained(fitting, choosing, LAYERS, SEED)
     print(f"regressor: {reached}")
     print_heads([one.reading for one in fitting])
-    told = "lines of drawn documents" if options.model == "documents" else f"synthesis validation {', '.join(TASKS)}"
-    calibrated_on = f"{told}: {options.count} pictures a size from seed {FIT}"
+    calibrated_on = f"synthesis validation {', '.join(TASKS)}: {options.count} pictures a size from seed {FIT}"
+    if options.model == "documents":
+        calibrated_on = f"{len(BUCKETS) * options.count} lines of drawn documents, seeds from {DOCUMENTS + FIT}"
     # Four layers are fewer than the rules keep, so none needs to be weighed against the others.
     profile = found_heads(fitting, choosing, LAYERS, torch.ones(len(LAYERS)), origin(bench, folder, calibrated_on))
     print("heads:", " ".join(f"{head.coordinate}:{head.layer}.{head.head}" for head in profile.heads))
-    for aggregate in AGGREGATES:
+    for aggregate in AGGREGATES if profile.heads else ():
         settings = SelectSettings.model_validate({"method": "acs_free", "aggregate": aggregate})
         pick = picker(settings, profile, None)
         print(f"  {aggregate:7s} {figures([one.where.iou(pick(one)) for one in held_out])}", flush=True)

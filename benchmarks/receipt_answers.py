@@ -21,7 +21,7 @@ import pyarrow.parquet as pq
 import torch
 from PIL import Image
 
-from benchmarks.embedded import Bench
+from benchmarks.packaged_models import Bench
 from ray_pipeline.scoring.anls import anls
 from ray_pipeline.synthesis.document_pages import sample_asked_document
 from ray_pipeline.synthesis.document_sheets import SheetLine

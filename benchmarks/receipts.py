@@ -31,7 +31,7 @@ import torch
 from PIL import Image
 
 from benchmarks import receipt_answers, receipt_labels, sought_lines
-from benchmarks.embedded import Bench
+from benchmarks.packaged_models import Bench
 from ray_pipeline.batching import converse
 from ray_pipeline.models.contract import Family
 from ray_pipeline.models.families import load_family

@@ -23,7 +23,7 @@ from statistics import fmean, median
 import numpy as np
 import torch
 
-from benchmarks.embedded import Bench, Pick, best_of_all, contained_share, draw, picker, picture_of, where
+from benchmarks.packaged_models import Bench, Pick, best_of_all, contained_share, draw, picker, picture_of, where
 from ray_pipeline.methods.box_regressor import read_regressor
 from ray_pipeline.methods.regressor_training import CORRECT
 from ray_pipeline.models.profiles import find_profile, regressor_bytes

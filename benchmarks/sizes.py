@@ -14,7 +14,7 @@ from itertools import islice
 
 import torch
 
-from benchmarks.embedded import SIDE_BY_SIDE, Bench, picture_of
+from benchmarks.packaged_models import SIDE_BY_SIDE, Bench, picture_of
 from ray_pipeline.perceiver import Plan
 from ray_pipeline.scoring.conditions import LAYOUTS, Outcome, StudyTables, study_tables, study_text
 from ray_pipeline.scoring.tables import Score

@@ -14,7 +14,7 @@ import numpy as np
 import pyarrow.parquet as pq
 from PIL import Image
 
-from benchmarks.embedded import Where
+from benchmarks.packaged_models import Where
 from ray_pipeline.calibration.drawing import Query
 from ray_pipeline.synthesis.document_pages import sample_asked_document
 from schemas.picture import Box, Picture

@@ -17,7 +17,7 @@ from statistics import median
 
 import torch
 
-from benchmarks.embedded import Bench, contained_share, iou, picture_of
+from benchmarks.packaged_models import Bench, contained_share, iou, picture_of
 from ray_pipeline.geometry.squares import square_around
 from ray_pipeline.scoring.mcnemar import mcnemar
 from ray_pipeline.studies.zooming import AROUND
